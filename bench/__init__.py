@@ -1,0 +1,1 @@
+"""Benchmarks, the telephone of our own, and the load generator. Nothing imports this package."""
