@@ -1,0 +1,378 @@
+"""Commands to a media worker and events from it: the only module of `media` that `sipivr` imports.
+
+One message is one MessagePack document in one packet of a named SOCK_SEQPACKET socket on which `sipivr`
+listens (mode 0600, peer credentials checked) and to which each worker connects. The worker says `Hello`
+first; after that it sends at most one `EventBatch` a tick, and `sipivr` sends `CommandBatch` messages.
+
+Legs are numbers that `sipivr` hands out and never uses twice in the life of a worker. Keys cross this
+pipe as telephone-event codes (RFC 4733 §3.2: 0–9, 10 = `*`, 11 = `#`, 12–15 = A–D), one at a time, in a
+type whose repr shows none (PCI DSS 3.3.1).
+
+Ownership: `sipivr` decides, the worker obeys and acknowledges. When the socket closes, the worker silences
+every leg in that tick and drops them all.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+PROTOCOL_VERSION: Final = 1
+
+#: Largest message either side may send, bytes. Well under the ~213 kB that a seqpacket socket takes.
+MAX_MESSAGE_BYTES: Final = 65_536
+
+SAMPLE_RATE_HZ: Final = 8_000
+TICK_MS: Final = 20
+FRAME_SAMPLES: Final = SAMPLE_RATE_HZ * TICK_MS // 1000
+
+KEY_CHARACTERS: Final = "0123456789*#ABCD"
+
+
+class Codec(enum.IntEnum):
+    """G.711 laws by their static RTP payload types (RFC 3551 §6)."""
+
+    PCMU = 0
+    PCMA = 8
+
+
+class MaskMode(enum.StrEnum):
+    """What replaces the source's audio on one connection. `OPEN` is the absence of a mask."""
+
+    OPEN = "open"
+    SILENCE = "silence"
+    COMFORT_NOISE = "comfort_noise"
+
+
+class KeyWay(enum.StrEnum):
+    """How a key press reached us."""
+
+    INBAND = "inband"
+    RFC4733 = "rfc4733"
+    INFO = "info"
+
+
+class DTMFMode(enum.StrEnum):
+    """Which ways of keys a leg listens to; `AUTO` takes in-band and telephone-event, one press one key."""
+
+    AUTO = "auto"
+    RFC4733 = "rfc4733"
+    INBAND = "inband"
+    INFO = "info"
+    OFF = "off"
+
+
+class Direction(enum.StrEnum):
+    """RTP direction of a leg as we see it (RFC 3264): SENDONLY means that we send and do not listen."""
+
+    SENDRECV = "sendrecv"
+    SENDONLY = "sendonly"
+    RECVONLY = "recvonly"
+    INACTIVE = "inactive"
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Base of all commands. `seq` comes back in `Acknowledged` or `Refused`, exactly once."""
+
+    seq: int
+
+
+class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a leg's RTP goes to and must come from: a numeric IPv4 or IPv6 address and a UDP port."""
+
+    address: str
+    port: int
+
+
+class AddLeg(Command, frozen=True, kw_only=True):
+    """A new leg on one of the worker's sockets. `remote=None`: not known yet, nothing is sent or accepted.
+
+    Two legs on one socket must differ in `remote`; the worker refuses otherwise (port-sharing rule one), and
+    refuses a second leg with an unknown or symmetric, not yet latched source (rule two).
+    """
+
+    leg: int
+    socket: int
+    codec: Codec
+    remote: Remote | None
+    event_payload_type: int | None = None
+    ptime_ms: int = TICK_MS
+    direction: Direction = Direction.SENDRECV
+    symmetric: bool = False
+    dtmf: DTMFMode = DTMFMode.AUTO
+
+
+class UpdateLeg(Command, frozen=True, kw_only=True):
+    """Replaces what was negotiated for a leg (re-INVITE, UPDATE). Masks, connections and playlist stay."""
+
+    leg: int
+    codec: Codec
+    remote: Remote | None
+    event_payload_type: int | None = None
+    ptime_ms: int = TICK_MS
+    direction: Direction = Direction.SENDRECV
+    symmetric: bool = False
+    dtmf: DTMFMode = DTMFMode.AUTO
+
+
+class RemoveLeg(Command, frozen=True, kw_only=True):
+    """Forgets a leg: its connections, playlist and audio history go with it and are overwritten."""
+
+    leg: int
+
+
+class Connect(Command, frozen=True, kw_only=True):
+    """Source is heard at destination through `mask`. Several sources of one destination are mixed.
+
+    `source == destination` is the three-way bridge of a transfer-in call: the leg's own audio is never
+    returned to it, only the mask's own sound is played into the bridge, under any prompt.
+    """
+
+    source: int
+    destination: int
+    mask: MaskMode = MaskMode.SILENCE
+
+
+class Disconnect(Command, frozen=True, kw_only=True):
+    """Source is no longer heard at destination."""
+
+    source: int
+    destination: int
+
+
+class SetMask(Command, frozen=True, kw_only=True):
+    """Changes a connection's mask; effective from the next tick, answered by `MaskApplied`."""
+
+    source: int
+    destination: int
+    mask: MaskMode
+
+
+class LoadPrompt(Command, frozen=True, kw_only=True):
+    """Reads a prompt into memory: a headerless file of int16 little-endian samples at 8 kHz."""
+
+    prompt: int
+    path: str
+
+
+class UnloadPrompt(Command, frozen=True, kw_only=True):
+    """Forgets a prompt; refused while a playlist still holds it."""
+
+    prompt: int
+
+
+class Play(Command, frozen=True, kw_only=True):
+    """Replaces the leg's playlist. Ends in exactly one `PlayFinished`, also when replaced or stopped.
+
+    `barge_in`: the first key pressed on this leg stops the playlist in the worker, within one tick.
+    `repeat`: starts over until stopped (the "please wait" tone).
+    """
+
+    leg: int
+    playlist: int
+    prompts: tuple[int, ...]
+    barge_in: bool = False
+    repeat: bool = False
+
+
+class StopPlaying(Command, frozen=True, kw_only=True):
+    """Stops the leg's playlist, if any."""
+
+    leg: int
+
+
+class SendKey(Command, frozen=True, kw_only=True):
+    """Sends one key as telephone-event (RFC 4733 §2.5), queued behind the leg's earlier ones."""
+
+    leg: int
+    key: int
+    duration_ms: int = 100
+
+
+class QueryStatistics(Command, frozen=True, kw_only=True):
+    """Asks for one `WorkerStatistics` and a `LegStatistics` for each leg (or for the one named)."""
+
+    leg: int | None = None
+
+
+class Shutdown(Command, frozen=True, kw_only=True):
+    """Silences and drops all legs, then ends the process."""
+
+
+AnyCommand = (
+    AddLeg
+    | UpdateLeg
+    | RemoveLeg
+    | Connect
+    | Disconnect
+    | SetMask
+    | LoadPrompt
+    | UnloadPrompt
+    | Play
+    | StopPlaying
+    | SendKey
+    | QueryStatistics
+    | Shutdown
+)
+
+
+class CommandBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Commands carried out in order, in one tick. A refused one does not stop those behind it."""
+
+    commands: list[AnyCommand]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Base of all events."""
+
+
+class Acknowledged(Event, frozen=True, kw_only=True):
+    """The command took effect in this tick."""
+
+    seq: int
+
+
+class Refused(Event, frozen=True, kw_only=True):
+    """The command changed nothing; `reason` is a sentence for the log and never holds a key."""
+
+    seq: int
+    reason: str
+
+
+class KeyPressed(Event, frozen=True, kw_only=True):
+    """One key press of one leg, already deduplicated over in-band and telephone-event.
+
+    `timestamp` is the RTP timestamp of the key's start on the leg's receive timeline (8 kHz).
+    """
+
+    leg: int
+    key: int
+    way: KeyWay
+    timestamp: int
+
+    def __repr__(self) -> str:
+        """Shows that a key came, never which (PCI DSS 3.3.1)."""
+        return f"KeyPressed(leg={self.leg}, way={self.way.value})"
+
+
+class MaskApplied(Event, frozen=True, kw_only=True):
+    """From this tick on the connection carries `mask`."""
+
+    seq: int
+    source: int
+    destination: int
+    mask: MaskMode
+
+
+class PlayFinished(Event, frozen=True, kw_only=True):
+    """A playlist ended: played out (`interrupted` false), or cut by a key, another Play or a stop."""
+
+    leg: int
+    playlist: int
+    interrupted: bool
+
+
+class RTPTimeout(Event, frozen=True, kw_only=True):
+    """No acceptable packet has come on this leg for `seconds`; said once until packets come again."""
+
+    leg: int
+    seconds: float
+
+
+class LegFault(Event, frozen=True, kw_only=True):
+    """Something went wrong on a leg; what it hears of masked sources is silence from here on."""
+
+    leg: int
+    reason: str
+
+
+class LegStatistics(Event, frozen=True, kw_only=True):
+    """What the RTP layer counted for a leg since it was added."""
+
+    leg: int
+    packets_received: int
+    packets_sent: int
+    packets_lost: int
+    packets_late: int
+    packets_refused: int
+    jitter_ms: float
+    keys_inband: int
+    keys_rfc4733: int
+
+
+class WorkerStatistics(Event, frozen=True, kw_only=True):
+    """Counters of the worker since it started."""
+
+    legs: int
+    ticks: int
+    late_ticks: int
+    tick_cost_us: float
+    packets_received: int
+    packets_sent: int
+    packets_unknown: int
+    events_dropped: int
+
+
+AnyEvent = (
+    Acknowledged
+    | Refused
+    | KeyPressed
+    | MaskApplied
+    | PlayFinished
+    | RTPTimeout
+    | LegFault
+    | LegStatistics
+    | WorkerStatistics
+)
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The worker's first message: who it is and the local addresses of its RTP sockets, by index."""
+
+    version: int
+    worker: int
+    pid: int
+    sockets: tuple[Remote, ...]
+
+
+class EventBatch(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Everything that happened in one tick, in order."""
+
+    tick: int
+    events: list[AnyEvent]
+
+
+_command_encoder = msgspec.msgpack.Encoder()
+_command_decoder = msgspec.msgpack.Decoder(CommandBatch)
+_event_encoder = msgspec.msgpack.Encoder()
+_event_decoder = msgspec.msgpack.Decoder(Hello | EventBatch)
+
+
+def encode_commands(commands: list[AnyCommand]) -> bytes:
+    """One packet for the worker."""
+    return _command_encoder.encode(CommandBatch(commands))
+
+
+def decode_commands(packet: bytes | memoryview) -> list[AnyCommand]:
+    """The commands of one packet.
+
+    Raises:
+        msgspec.DecodeError: the packet is no command batch (msgspec.ValidationError is one of these).
+    """
+    return _command_decoder.decode(packet).commands
+
+
+def encode_events(message: Hello | EventBatch) -> bytes:
+    """One packet for `sipivr`."""
+    return _event_encoder.encode(message)
+
+
+def decode_events(packet: bytes | memoryview) -> Hello | EventBatch:
+    """The message of one packet from a worker.
+
+    Raises:
+        msgspec.DecodeError: the packet is neither a Hello nor an event batch.
+    """
+    return _event_decoder.decode(packet)
