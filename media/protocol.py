@@ -347,7 +347,7 @@ class EventBatch(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 _command_encoder = msgspec.msgpack.Encoder()
 _command_decoder = msgspec.msgpack.Decoder(CommandBatch)
 _event_encoder = msgspec.msgpack.Encoder()
-_event_decoder = msgspec.msgpack.Decoder(Hello | EventBatch)
+_event_decoder: msgspec.msgpack.Decoder[Hello | EventBatch] = msgspec.msgpack.Decoder(Hello | EventBatch)
 
 
 def encode_commands(commands: list[AnyCommand]) -> bytes:

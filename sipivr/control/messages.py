@@ -1,0 +1,139 @@
+"""What crosses the control socket.
+
+A frame is a 4-byte big-endian length and one MessagePack document, at most `MAX_FRAME_BYTES`. `api` sends
+`Request` frames; `sipivr` answers each with one `Reply` (same `id`) and, once `Subscribe` was asked for,
+pushes `EventNotice` (a durable event has been committed up to this sequence: read it from `switch.db`) and
+`ProgressNotice` (ephemeral, on the 500 ms clock, never digits). `sipivr` authorises every command again:
+the principal exists and is active, owns the object, holds the permission (invariant 7).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+PROTOCOL_VERSION: Final = 1
+MAX_FRAME_BYTES: Final = 262_144
+
+
+class ErrorCode(enum.StrEnum):
+    """Why a command was not carried out; `api` maps each to one problem type."""
+
+    INVALID = "invalid"
+    NOT_FOUND = "not_found"
+    FORBIDDEN = "forbidden"
+    ORDER_IN_PROGRESS = "order_in_progress"
+    ORDER_ALREADY_PAID = "order_already_paid"
+    IDENTIFICATION_NUMBERS_EXHAUSTED = "identification_numbers_exhausted"
+    CONFLICT = "conflict"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Base of all commands; `principal` is who asks, as `api` has authenticated it."""
+
+    principal: str
+
+
+class CreatePaymentSession(Command, frozen=True, kw_only=True):
+    """Registers what is to be paid and issues an identification number."""
+
+    shop: str
+    order_id: str
+    amount: int
+    currency: str = "JPY"
+    language: str | None = None
+    number: str | None = None
+    metadata: dict[str, str] = {}
+
+
+class CancelPaymentSession(Command, frozen=True, kw_only=True):
+    """Cancels a session that is open or claimed; a running charge is never cancelled."""
+
+    session: str
+
+
+class IssueIdentificationNumber(Command, frozen=True, kw_only=True):
+    """A new identification number for the same session; the old one is retired."""
+
+    session: str
+
+
+class HangUpCall(Command, frozen=True, kw_only=True):
+    """Ends a running call."""
+
+    call: str
+
+
+class RegisterPrincipal(Command, frozen=True, kw_only=True):
+    """Makes the principal of a new API key of the same merchant; needs the permission `api_keys:write`."""
+
+    name: str
+    role: str
+    permissions: tuple[str, ...]
+
+
+class DeactivatePrincipal(Command, frozen=True, kw_only=True):
+    """Takes every permission from a principal of the same merchant."""
+
+    target: str
+
+
+class Ping(Command, frozen=True, kw_only=True):
+    """Is the switch there, and how is it? Answers node, calls, legs, workers, draining."""
+
+
+AnyCommand = (
+    CreatePaymentSession
+    | CancelPaymentSession
+    | IssueIdentificationNumber
+    | HangUpCall
+    | RegisterPrincipal
+    | DeactivatePrincipal
+    | Ping
+)
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """One command with the number that its reply will carry."""
+
+    id: int
+    command: AnyCommand
+
+
+class Subscribe(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """From now on push notices on this connection."""
+
+    version: int = PROTOCOL_VERSION
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """The answer to one request: either `result` (ids and plain values) or an error."""
+
+    id: int
+    result: dict[str, str | int | bool | None] | None = None
+    error: ErrorCode | None = None
+    detail: str | None = None
+    related: str | None = None
+
+
+class EventNotice(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Events up to `sequence` are committed in `switch.db`."""
+
+    sequence: int
+
+
+class ProgressNotice(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """How far a capture is, without digits and without exact times (design: progress for the desk)."""
+
+    merchant: str
+    session: str
+    call: str
+    values: dict[str, str | int | bool | None]
+
+
+FromAPI = Request | Subscribe
+FromSwitch = Reply | EventNotice | ProgressNotice

@@ -1,0 +1,251 @@
+"""Rows of `switch.db` as values: frozen, typed, free of SQL. Times are ISO 8601 UTC; money is minor units.
+
+Nothing of a card is here but brand, last 4 digits and the gateway's references (PCI DSS 3.3.1, 3.4.1).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class Mode(enum.StrEnum):
+    """Test data and live data never meet; test mode takes only the simulator's cards."""
+
+    TEST = "test"
+    LIVE = "live"
+
+
+class Role(enum.StrEnum):
+    """What a principal is."""
+
+    PLATFORM = "platform"
+    ADMINISTRATOR = "administrator"
+    OPERATOR = "operator"
+    API_KEY = "api_key"
+
+
+class NumberUse(enum.StrEnum):
+    """Which callers a number admits (design: admission)."""
+
+    TRANSFER_IN = "transfer_in"
+    INLINE = "inline"
+    SELF_SERVICE = "self_service"
+
+
+class SessionStatus(enum.StrEnum):
+    """A payment session, from registration to its end."""
+
+    OPEN = "open"
+    CLAIMED = "claimed"
+    AUTHORIZING = "authorizing"
+    UNKNOWN = "unknown"
+    PAID = "paid"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    CANCELED = "canceled"
+
+
+class PaymentStatus(enum.StrEnum):
+    """One attempt to charge: an intent, then its outcome (design: exactly once)."""
+
+    INTENT = "intent"
+    ENTERED = "entered"
+    EXECUTING = "executing"
+    UNKNOWN = "unknown"
+    APPROVED = "approved"
+    DECLINED = "declined"
+    NOT_CHARGED = "not_charged"
+
+
+@dataclass(frozen=True, slots=True)
+class Merchant:
+    """A merchant of the platform."""
+
+    id: str
+    name: str
+    mode: Mode
+    language: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A telephone number that customers or PBXs dial, E.164."""
+
+    id: str
+    merchant: str
+    e164: str
+    use: NumberUse
+    line_limit: int
+    language: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A shop (ShopID) of a merchant at one gateway connector. `secret` is sealed, never plain."""
+
+    id: str
+    merchant: str
+    name: str
+    name_spoken: dict[str, str]
+    gateway_shop_id: str
+    connector: str
+    brands: tuple[str, ...]
+    security_code_required: bool
+    job: str
+    currency: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """Where a card may be sent: platform administrators only (invariant 6)."""
+
+    id: str
+    kind: str
+    url: str
+    mode: Mode
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """A peer that may send us SIP, by source network."""
+
+    id: str
+    name: str
+    networks: tuple[str, ...]
+    merchant: str | None
+    trust_identity: bool
+    options: dict[str, object] = field(default_factory=dict)
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who may give commands; `sipivr` checks each one (invariant 7)."""
+
+    id: str
+    role: Role
+    merchant: str | None
+    name: str
+    extension: str | None
+    permissions: tuple[str, ...]
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentSession:
+    """What an operator or a merchant's system registers before the customer is transferred."""
+
+    id: str
+    merchant: str
+    shop: str
+    order_id: str
+    amount: int
+    currency: str
+    language: str
+    status: SessionStatus
+    mode: Mode
+    metadata: dict[str, str]
+    created_by: str
+    created_at: str
+    version: int
+    identification_number: str | None = None
+    identification_number_expires_at: str | None = None
+    dial: str | None = None
+    call: str | None = None
+    payment: str | None = None
+    closed_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One SIP dialog of a call with its RTP figures."""
+
+    id: str
+    call: str
+    party: str
+    sip_call_id: str
+    trunk: str | None
+    codec: str | None
+    dtmf: str | None
+    invited_at: str | None
+    ringing_at: str | None
+    answered_at: str | None
+    ended_at: str | None
+    sip_status: int | None
+    ended_by: str | None
+    rtp: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One customer's presence on the switch; refused calls leave one too."""
+
+    id: str
+    merchant: str | None
+    number: str | None
+    called: str
+    caller: str | None
+    caller_withheld: str | None
+    session: str | None
+    status: str
+    outcome: str | None
+    refusal: str | None
+    sip_status: int | None
+    mode: Mode | None
+    started_at: str
+    answered_at: str | None
+    capture_started_at: str | None
+    capture_ended_at: str | None
+    ended_at: str | None
+    ended_by: str | None
+    node: str
+    version: int
+    legs: tuple[Leg, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One charge: the intent that was durable first, and what the gateway said."""
+
+    id: str
+    merchant: str
+    session: str
+    call: str | None
+    shop: str
+    order_id: str
+    gateway_order_id: str
+    attempt: int
+    amount: int
+    currency: str
+    mode: Mode
+    status: PaymentStatus
+    brand: str | None
+    last4: str | None
+    access_id: str | None
+    approval_number: str | None
+    transaction_id: str | None
+    forward: str | None
+    error_codes: tuple[str, ...]
+    error_category: str | None
+    created_at: str
+    executed_at: str | None
+    closed_at: str | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """Something that happened, for the API's event list, SSE and webhooks. `sequence` never repeats."""
+
+    sequence: int
+    id: str
+    type: str
+    merchant: str | None
+    mode: Mode | None
+    created_at: str
+    object: dict[str, object]
