@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -78,8 +79,12 @@ class Ears:
         await self.speech(timeout_s=timeout_s)
         await self.quiet(quiet_ms, timeout_s=timeout_s)
 
-    async def _until(self, condition: object, timeout_s: float) -> None:
-        assert callable(condition)
+    async def listen(self, duration_ms: int) -> None:
+        """Listens for so long, whatever is heard."""
+        end = self._frames + duration_ms // FRAME_MS
+        await self._until(lambda: self._frames >= end, duration_ms / 1000 + 10)
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
             async with self._changed:
                 await self._changed.wait_for(lambda: self._closed or condition())

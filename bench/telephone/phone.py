@@ -12,7 +12,7 @@ import itertools
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,7 @@ class PhoneCall:
         self._negotiator = negotiator
         self._up = asyncio.Event()
         self._over = asyncio.Event()
+        self.on_key: Callable[[KeyPressed], None] | None = None
         self._playing: dict[int, asyncio.Event] = {}
 
     @property
@@ -156,10 +157,14 @@ class PhoneCall:
                 body = f"Signal={character}\r\nDuration={tone_ms}\r\n"
                 self.sip.send_info("application/dtmf-relay", body)
             else:
-                self._phone.run(
-                    SendKey(seq=self._phone.number(), leg=self._media, key=code, duration_ms=tone_ms)
-                )
+                self.press(code, tone_ms)
             await asyncio.sleep((tone_ms + pause_ms) / 1000)  # the pace of a finger, not a wait
+
+    def press(self, code: int, duration_ms: int = 100) -> None:
+        """Sends one key as telephone-event without waiting for its end."""
+        self._phone.run(
+            SendKey(seq=self._phone.number(), leg=self._media, key=code, duration_ms=duration_ms)
+        )
 
     # -- told by the telephone --------------------------------------------------------------------------
 
@@ -202,6 +207,8 @@ class PhoneCall:
                 done.set()
         elif isinstance(event, KeyPressed):
             self.keys_heard.append(KEY_CHARACTERS[event.key])
+            if self.on_key is not None:
+                self.on_key(event)
 
     async def on_over(self) -> None:
         """The SIP leg has ended."""
