@@ -174,9 +174,31 @@ def paths(settings: Settings, base: Path) -> Paths:
         keys=state / "secret" / "keys.toml",
         simulator_ledger=state / "simulator" / "ledger.db",
         prompt_cache=(base / cache).resolve() if cache else state / "prompts",
-        control_socket=run / "control.sock",
-        media_socket=run / "media.sock",
+        control_socket=run / "api" / "control.sock",
+        media_socket=run / "media" / "media.sock",
     )
+
+
+#: Names of variables that are no settings: how the supervisor and systemd talk to a process.
+READY_VARIABLE = "SIPIVR_READY_FD"
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"
+
+
+def ready_descriptor() -> int | None:
+    """The file descriptor on which the supervisor waits for our report, None when nobody waits."""
+    text = os.environ.get(READY_VARIABLE, "")
+    return int(text) if text.isdecimal() else None
+
+
+def notify_socket() -> str | None:
+    """Where systemd waits for `READY=1` (sd_notify(3)), None when nobody waits."""
+    return os.environ.get(NOTIFY_VARIABLE) or None
+
+
+def child_environment(**variables: str) -> dict[str, str]:
+    """Our environment for a child process, with `variables`, without what was meant for us alone."""
+    private = (READY_VARIABLE, NOTIFY_VARIABLE)
+    return {name: value for name, value in os.environ.items() if name not in private} | variables
 
 
 def _overrides(environ: typing.Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +41,7 @@ from media.protocol import (
     encode_commands,
 )
 from sipivr.calls.media_ports import PortTable
+from sipivr.hardening import peer_is_trusted
 
 log = logging.getLogger(__name__)
 
@@ -249,18 +249,16 @@ class MediaLink:
     Args:
         path: of the socket; an old file there is replaced.
         sharing: whether legs may share RTP ports.
-        allowed_uids: users that a worker may run as.
     """
 
-    def __init__(self, path: Path, *, sharing: bool, allowed_uids: frozenset[int]) -> None:
+    def __init__(self, path: Path, *, sharing: bool) -> None:
         self._path = path
         self._sharing = sharing
-        self._allowed_uids = allowed_uids
         self._listener: socket.socket | None = None
         self._greeting: set[socket.socket] = set()
         self._workers: list[MediaWorker] = []
         self._next_leg = 0
-        self._arrived = asyncio.Event()
+        self._arrivals: list[Callable[[MediaWorker], None]] = []
 
     def start(self) -> None:
         """Listens; workers are taken in from now on."""
@@ -288,9 +286,9 @@ class MediaLink:
         for worker in list(self._workers):
             worker.close()
 
-    async def worker_arrived(self) -> None:
-        """Ends as soon as one worker is there."""
-        await self._arrived.wait()
+    def on_arrival(self, told: Callable[[MediaWorker], None]) -> None:
+        """`told` hears of each worker that connects, once it can be used."""
+        self._arrivals.append(told)
 
     @property
     def workers(self) -> tuple[MediaWorker, ...]:
@@ -320,10 +318,8 @@ class MediaLink:
             log.warning("a media worker could not connect: %s", error)
             return
         connection.setblocking(False)
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        _, uid, _ = struct.unpack("iII", credentials)
-        if uid not in self._allowed_uids:
-            log.error("refused a media connection of user %d", uid)
+        if not peer_is_trusted(connection, self._path):
+            log.error("refused a media connection of a foreign user")
             connection.close()
             return
         self._greeting.add(connection)
@@ -346,13 +342,12 @@ class MediaLink:
         self._workers.append(worker)
         loop.add_reader(connection.fileno(), worker.readable)
         log.info("media worker %d (process %d) with %d ports", worker.index, worker.pid, len(hello.sockets))
-        self._arrived.set()
+        for told in self._arrivals:
+            told(worker)
 
     def _gone(self, worker: MediaWorker) -> None:
         log.warning("media worker %d (process %d) is gone", worker.index, worker.pid)
         self._workers.remove(worker)
-        if not self._workers:
-            self._arrived.clear()
 
 
 def _consume(answer: asyncio.Future[None]) -> None:

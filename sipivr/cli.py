@@ -1,0 +1,6 @@
+"""placeholder"""
+
+
+def main() -> int:
+    """Nothing yet."""
+    return 0

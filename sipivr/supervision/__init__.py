@@ -1,0 +1,1 @@
+"""`sipivr serve`: starts the kinds of process, gives them what outlives them, restarts what dies."""

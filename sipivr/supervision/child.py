@@ -1,0 +1,297 @@
+"""One child process: started, watched, started again when it dies, stopped.
+
+States of a child, owned by `Child.supervise`:
+
+    starting ──report or probe──► ready ──exit──► waiting ──delay──► starting
+       │ FAILED, never ready                        │
+       ▼                                            ▼ stop asked for, in any state
+     failed                                       stopped
+
+A child that dies is started again after a delay that doubles from none to 30 s and is forgotten when the
+child has lived a minute. Only before it was ever ready can a child fail for good: what once worked is
+tried for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sipivr import config, hardening
+from sipivr.readiness import EXIT_CANNOT_START, MAX_REPORT_BYTES
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+STABLE_AFTER_S: Final = 60.0
+PROBE_EVERY_S: Final = 0.05
+#: A child that has died so often without ever being ready will not be.
+FIRST_TRIES: Final = 3
+STANDARD_ERROR: Final = 2
+
+
+class StartFailedError(Exception):
+    """A child cannot be started; the message is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a child runs as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What the supervisor knows about one process.
+
+    Attributes:
+        name: in logs: `sipivr`, `media-0`, `api`.
+        argv: program and arguments.
+        stop_rank: children with the lowest rank are stopped first.
+        descriptors: file descriptors that every incarnation inherits, under the same numbers.
+        environment: variables besides our own.
+        user: whom it runs as; None: ourselves.
+        probe: asked until it says yes, for a child that does not report readiness by itself.
+        ready_within_s: a child that is not ready by then is killed and started again.
+        stop_within_s: from SIGTERM to SIGKILL.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    stop_rank: int
+    descriptors: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    user: User | None = None
+    probe: Callable[[], Awaitable[bool]] | None = None
+    ready_within_s: float = 60.0
+    stop_within_s: float = 10.0
+
+
+class Report:
+    """The read end of the pipe on which one incarnation reports (sipivr.readiness)."""
+
+    def __init__(self) -> None:
+        self._reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._text = b""
+        self.line: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(self._reader, self._read)
+
+    def _read(self) -> None:
+        part = os.read(self._reader, MAX_REPORT_BYTES)
+        self._text += part
+        line, newline, _ = self._text.partition(b"\n")
+        if newline or len(self._text) >= MAX_REPORT_BYTES:
+            self._finish(line.decode("utf-8", "replace"))
+        elif not part:
+            asyncio.get_running_loop().remove_reader(self._reader)
+
+    def _finish(self, line: str) -> None:
+        asyncio.get_running_loop().remove_reader(self._reader)
+        if not self.line.done():
+            self.line.set_result(line)
+
+    def close_writer(self) -> None:
+        """Ours, once the child has its own."""
+        os.close(self.writer)
+
+    def close(self) -> None:
+        """Stops listening."""
+        asyncio.get_running_loop().remove_reader(self._reader)
+        self.line.cancel()
+        os.close(self._reader)
+
+
+class Child:
+    """Keeps one process alive until told to stop."""
+
+    def __init__(self, spec: ChildSpec, *, backoff_s: tuple[float, ...] = BACKOFF_S) -> None:
+        self.spec = spec
+        self.addresses: dict[str, str] = {}
+        self.starts = 0
+        self._backoff_s = backoff_s
+        self._deaths = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._ready = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._ever_ready = False
+        self._failure: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The running incarnation's process id."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if running and self._process else None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the running incarnation serves."""
+        return self._ready.is_set()
+
+    async def start(self) -> None:
+        """Starts the child and waits until it is ready for the first time.
+
+        Raises:
+            StartFailedError: it said that it cannot start, or it was not ready in time.
+        """
+        self._task = asyncio.create_task(self.supervise(), name=f"supervise {self.spec.name}")
+        ready = asyncio.create_task(self._ready.wait())
+        await asyncio.wait({ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._task.done():
+            await self._task  # a fault of ours surfaces here
+            raise StartFailedError(self._failure or f"{self.spec.name} was stopped before it was ready.")
+
+    async def supervise(self) -> None:
+        """The child's whole life."""
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            report = Report()
+            try:
+                self._process = await self._spawn(report.writer)
+            except OSError as error:
+                self._failure = f"{self.spec.name} cannot be started: {error}."
+                return
+            finally:
+                report.close_writer()
+            self.starts += 1
+            try:
+                await self._live(self._process, report)
+            finally:
+                report.close()
+                self._ready.clear()
+            if self._failure and not self._stopping.is_set():
+                return
+            await self._pause(time.monotonic() - began)
+
+    async def stop(self) -> None:
+        """SIGTERM, patience, SIGKILL; returns when the process is gone."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.returncode is None:
+            self._signal(process, signal.SIGTERM)
+            hurry = asyncio.create_task(self._hurry.wait())
+            gone = asyncio.create_task(process.wait())
+            await asyncio.wait(
+                {gone, hurry}, timeout=self.spec.stop_within_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            hurry.cancel()
+            if not gone.done():
+                logger.warning("%s did not stop in time: killed", self.spec.name)
+                self._signal(process, signal.SIGKILL)
+            await gone
+        if self._task is not None:
+            await self._task
+
+    def hurry(self) -> None:
+        """No more patience: a stop that waits kills now."""
+        self._hurry.set()
+
+    async def _spawn(self, ready_descriptor: int) -> asyncio.subprocess.Process:
+        spec = self.spec
+        environment = config.child_environment(
+            **spec.environment, **{config.READY_VARIABLE: str(ready_descriptor)}
+        )
+        parent = os.getpid()
+        identity = {"user": spec.user.uid, "group": spec.user.gid, "extra_groups": []} if spec.user else {}
+        return await asyncio.create_subprocess_exec(
+            *spec.argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=STANDARD_ERROR,  # standard output is the banner's
+            stderr=None,
+            env=environment,
+            pass_fds=(*spec.descriptors, ready_descriptor),
+            start_new_session=True,  # Ctrl-C in a terminal reaches the supervisor alone, which stops in order
+            umask=0o027,
+            preexec_fn=functools.partial(hardening.die_with_parent, parent),
+            **identity,
+        )
+
+    async def _live(self, process: asyncio.subprocess.Process, report: Report) -> None:
+        """From spawn to exit of one incarnation."""
+        gone = asyncio.create_task(process.wait())
+        probe = asyncio.create_task(self._probe())
+        try:
+            await asyncio.wait(
+                {gone, probe, report.line},
+                timeout=self.spec.ready_within_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if gone.done() and not report.line.done():
+                await asyncio.sleep(0)  # what it wrote last is in the pipe: one turn of the loop reads it
+            if report.line.done():
+                self._heed(report.line.result())
+            elif probe.done() and not gone.done():
+                self._become_ready()
+            elif not gone.done():
+                logger.error("%s was not ready after %g s: killed", self.spec.name, self.spec.ready_within_s)
+                self._signal(process, signal.SIGKILL)
+            if self._ready.is_set():
+                logger.info("%s is ready", self.spec.name, extra={"pid": process.pid})
+            code = await gone
+        finally:
+            probe.cancel()
+            gone.cancel()
+        self._note_end(code)
+
+    def _heed(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        if word == "READY":
+            self.addresses = dict(pair.split("=", 1) for pair in rest.split() if "=" in pair)
+            self._become_ready()
+        elif word == "FAILED" and not self._ever_ready:
+            self._failure = f"{self.spec.name}: {rest}"
+        else:
+            logger.warning("%s reports: %s", self.spec.name, line)
+
+    def _become_ready(self) -> None:
+        self._ready.set()
+        self._ever_ready = True
+
+    def _note_end(self, code: int) -> None:
+        if self._stopping.is_set():
+            logger.info("%s has stopped", self.spec.name)
+            return
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        hopeless = code == EXIT_CANNOT_START or self.starts >= FIRST_TRIES
+        if hopeless and not self._ever_ready and not self._failure:
+            self._failure = f"{self.spec.name} cannot start ({how}); its log says why."
+        logger.warning("%s ended: %s", self.spec.name, how, extra={"starts": self.starts})
+
+    async def _pause(self, lived_s: float) -> None:
+        if self._stopping.is_set():
+            return
+        self._deaths = 0 if lived_s >= STABLE_AFTER_S else self._deaths
+        delay = self._backoff_s[min(self._deaths, len(self._backoff_s) - 1)]
+        self._deaths += 1
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), delay)
+
+    async def _probe(self) -> None:
+        """Returns once the child's probe says yes; never without a probe."""
+        if self.spec.probe is None:
+            await asyncio.Event().wait()
+            return
+        while not await self.spec.probe():
+            await asyncio.sleep(PROBE_EVERY_S)
+
+    @staticmethod
+    def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+        """To the process; SIGKILL to its whole session, so that no grandchild remains."""
+        with contextlib.suppress(ProcessLookupError):
+            if number == signal.SIGKILL:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)

@@ -1,0 +1,121 @@
+"""Sockets that outlive the processes that serve them.
+
+Each media worker's RTP ports are bound once by the supervisor and handed to every incarnation, so that a
+restarted worker keeps the addresses that peers were told in SDP. Ports are even (RFC 3550 §11); the odd one
+above each stays free for RTCP. With `rtp.first_port` worker `i` has `ports_per_worker` even ports from
+`first_port + 2 × i × ports_per_worker` on.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sipivr.config import RTPSettings
+
+logger = logging.getLogger(__name__)
+
+#: 10,082 G.711 packets fit into 4 MiB (measured); the default holds 256.
+RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
+_SO_RCVBUFFORCE: Final = 33
+_TRIES: Final = 64
+
+
+class PortTakenError(Exception):
+    """An address cannot be had; the message is a sentence that names it."""
+
+
+def bind_workers(settings: RTPSettings, workers: int) -> list[list[socket.socket]]:
+    """The UDP sockets of each worker, bound, with large buffers, not inheritable yet.
+
+    Raises:
+        PortTakenError: an address is not ours, or a port is taken.
+    """
+    bound: list[list[socket.socket]] = []
+    try:
+        for worker in range(workers):
+            bound.append([])
+            for index in range(settings.ports_per_worker):
+                port = settings.first_port
+                if port:
+                    port += (port % 2) + 2 * (worker * settings.ports_per_worker + index)
+                bound[-1].append(_bind_even(settings.address, port))
+    except PortTakenError:
+        close_all(bound)
+        raise
+    return bound
+
+
+def close_all(bound: Sequence[Sequence[socket.socket]]) -> None:
+    """Closes every socket of every worker."""
+    for sockets in bound:
+        for one in sockets:
+            one.close()
+
+
+def receive_buffer_limit() -> int:
+    """net.core.rmem_max: what an unprivileged process may ask for, bytes."""
+    return int(Path("/proc/sys/net/core/rmem_max").read_text("ascii"))
+
+
+def must_be_free(kind: socket.SocketKind, host: str, port: int, purpose: str) -> None:
+    """Asks the kernel for an address as a server would, and gives it back.
+
+    Raises:
+        PortTakenError: someone has it, or it is not this machine's.
+    """
+    if port:
+        _bind(kind, host, port, purpose).close()
+
+
+def _bind_even(host: str, port: int) -> socket.socket:
+    """A UDP socket on `port`, or on an even port of the kernel's choice when `port` is 0."""
+    odd: list[socket.socket] = []
+    try:
+        for _ in range(_TRIES):
+            found = _bind(socket.SOCK_DGRAM, host, port, "RTP")
+            if port or found.getsockname()[1] % 2 == 0:
+                return _with_large_buffer(found)
+            odd.append(found)
+    finally:
+        for one in odd:
+            one.close()
+    raise PortTakenError(f"No even UDP port is free on {host} for RTP.")
+
+
+def _bind(kind: socket.SocketKind, host: str, port: int, purpose: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    if kind == socket.SOCK_STREAM:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        protocol = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
+        why = {
+            errno.EADDRINUSE: "another process has it",
+            errno.EADDRNOTAVAIL: "this machine does not have that address",
+            errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        }.get(error.errno or 0, str(error))
+        raise PortTakenError(
+            f"{protocol} port {port} on {host} cannot be used for {purpose}: {why}."
+        ) from None
+    return found
+
+
+def _with_large_buffer(found: socket.socket) -> socket.socket:
+    try:
+        found.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+    except PermissionError:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    return found
+
+
+def buffer_bytes(found: socket.socket) -> int:
+    """The receive buffer in force, as it was asked for (the kernel answers the double, socket(7))."""
+    return found.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
