@@ -11,9 +11,11 @@ from media.protocol import (
     Codec,
     Connect,
     Direction,
+    Disconnect,
     DTMFMode,
     MaskMode,
     Play,
+    QueryStatistics,
     Remote,
     RemoveLeg,
     SetMask,
@@ -56,13 +58,15 @@ class MediaLeg:
         self.worker: MediaWorker = link.least_loaded()
         self._symmetric = symmetric
         self._dtmf = dtmf
-        self._playlist = 0
+        self._remote = remote
         self._playing: dict[int, tuple[Path, ...]] = {}
         self._socket = self.worker.ports.take(self.number, remote, source_known=not symmetric)
         local = self.worker.ports.sockets[self._socket]
         self.negotiator = Negotiator(advertised or local.address, local.port, terms)
-        self._advertised = advertised
         self._added = False
+        self._bridged = False
+        self._agreed: NegotiatedAudio | None = None
+        self._owner = owner
         self.worker.adopt(self.number, owner)
 
     def answer(self, offer: SessionDescription) -> tuple[SessionDescription, NegotiatedAudio]:
@@ -76,6 +80,7 @@ class MediaLeg:
     def add(self, agreed: NegotiatedAudio | None) -> asyncio.Future[None]:
         """Tells the worker of the leg; `None` while our offer is not answered: silent and deaf."""
         self._added = True
+        self._agreed = agreed
         return self.worker.send(
             AddLeg(
                 seq=self.worker.next_seq(),
@@ -93,9 +98,8 @@ class MediaLeg:
 
     def update(self, agreed: NegotiatedAudio) -> asyncio.Future[None]:
         """Tells the worker what a re-INVITE or a late answer changed."""
-        remote = Remote(agreed.remote_address, agreed.remote_port)
-        if not self._symmetric:
-            self.worker.ports.move(self.number, self._socket, remote)
+        self._added, self._agreed = True, agreed
+        self._remote = remote = Remote(agreed.remote_address, agreed.remote_port)
         return self.worker.send(
             UpdateLeg(
                 seq=self.worker.next_seq(),
@@ -112,27 +116,31 @@ class MediaLeg:
 
     def may_move_to(self, remote: Remote) -> bool:
         """Whether a peer that moves to `remote` may stay on this port (port-sharing rule one)."""
-        return self.worker.ports.move(self.number, self._socket, remote)
+        return self._symmetric or self.worker.ports.move(self.number, self._socket, remote)
 
     def open_bridge_mask(self, mask: MaskMode) -> asyncio.Future[None]:
-        """Plays `mask` into the three-way bridge behind this leg; events say when it is on."""
-        self.worker.send(
-            Connect(
-                seq=self.worker.next_seq(),
-                source=self.number,
-                destination=self.number,
-                mask=MaskMode.SILENCE,
+        """Plays `mask` into the three-way bridge behind this leg; `MaskApplied` says when it is on."""
+        if not self._bridged:
+            self._bridged = True
+            self.worker.send(
+                Connect(
+                    seq=self.worker.next_seq(),
+                    source=self.number,
+                    destination=self.number,
+                    mask=MaskMode.SILENCE,
+                )
             )
-        )
-        return self.set_mask(mask)
-
-    def set_mask(self, mask: MaskMode) -> asyncio.Future[None]:
-        """Changes the mask of the three-way bridge."""
         return self.worker.send(
-            SetMask(
-                seq=self.worker.next_seq(), source=self.number, destination=self.number, mask=mask
-            )
+            SetMask(seq=self.worker.next_seq(), source=self.number, destination=self.number, mask=mask)
         )
+
+    def close_bridge_mask(self) -> None:
+        """Nothing is played into the three-way bridge any more."""
+        if self._bridged:
+            self._bridged = False
+            self.worker.send(
+                Disconnect(seq=self.worker.next_seq(), source=self.number, destination=self.number)
+            )
 
     def play(
         self, playlist: int, prompts: Sequence[Path], *, barge_in: bool, repeat: bool
@@ -160,11 +168,37 @@ class MediaLeg:
         for path in self._playing.pop(playlist, ()):
             self.worker.release_prompt(path)
 
-    def remove(self) -> None:
-        """Forgets the leg at the worker and here; its port may be used again."""
-        self.worker.abandon(self.number)
+    @property
+    def lost(self) -> bool:
+        """Whether the leg's worker is gone."""
+        return self.worker.closed
+
+    async def revive(self, worker: MediaWorker) -> None:
+        """Moves into the worker that took over the sockets of the lost one; nothing plays, nothing is masked.
+
+        Raises:
+            MediaRefused: the new worker does not take the leg.
+        """
+        self.worker = worker
+        self._bridged = False
+        self._playing.clear()
+        self._socket = worker.ports.retake(self.number, self._socket, self._remote if not self._symmetric else None)
+        worker.adopt(self.number, self._owner)
         if self._added:
-            self.worker.send(RemoveLeg(seq=self.worker.next_seq(), leg=self.number))
+            await self.add(self._agreed)
+
+    def remove(self) -> None:
+        """Forgets the leg at the worker, after a last word of its statistics; then its port is free again."""
+        worker = self.worker
         for playlist in list(self._playing):
             self.play_finished(playlist)
-        self.worker.ports.release(self.number, self._socket)
+        if not self._added or worker.closed:
+            self._forget(worker)
+            return
+        worker.send(QueryStatistics(seq=worker.next_seq(), leg=self.number))
+        removed = worker.send(RemoveLeg(seq=worker.next_seq(), leg=self.number))
+        removed.add_done_callback(lambda _: self._forget(worker))
+
+    def _forget(self, worker: MediaWorker) -> None:
+        worker.abandon(self.number)
+        worker.ports.release(self.number, self._socket)

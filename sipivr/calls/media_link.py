@@ -87,7 +87,7 @@ class MediaWorker:
         self._prompts: dict[Path, int] = {}
         self._uses: dict[Path, int] = {}
         self._next_prompt = 0
-        self._closed = False
+        self.closed = False
 
     # -- commands ---------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class MediaWorker:
         """
         answer: asyncio.Future[None] = self._loop.create_future()
         answer.add_done_callback(_consume)
-        if self._closed:
+        if self.closed:
             answer.set_exception(MediaRefused("the media worker is gone"))
             return answer
         self._pending[command.seq] = answer
@@ -159,7 +159,7 @@ class MediaWorker:
         self._write()
 
     def _write(self) -> None:
-        if self._closed:
+        if self.closed:
             return
         while self._waiting:
             try:
@@ -227,9 +227,9 @@ class MediaWorker:
 
     def close(self) -> None:
         """Ends the connection and tells every owner that its leg is lost."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self._loop.remove_reader(self._connection.fileno())
         self._loop.remove_writer(self._connection.fileno())
         self._connection.close()

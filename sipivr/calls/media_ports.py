@@ -62,6 +62,11 @@ class PortTable:
         port.peers[leg] = remote
         return True
 
+    def retake(self, leg: int, index: int, peer: Remote | None) -> int:
+        """The same port as in the worker's former life, for a leg that moves into its successor."""
+        self._ports[index].peers[leg] = peer
+        return index
+
     def release(self, leg: int, index: int) -> None:
         """Forgets a leg."""
         self._ports[index].peers.pop(leg, None)
