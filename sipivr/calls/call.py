@@ -46,6 +46,7 @@ from sipivr.store import write
 from sipivr.store.errors import StoreError
 from sipivr.store.records import ClaimRefused, Merchant, Number, PaymentSession, RefusalReason, Shop
 from sipivr.ua.ports import SIPCause, SIPLeg
+from sipivr.ua.sdp import NegotiatedAudio
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class Call:
         self.sip = sip
         self.session: PaymentSession | None = None
         self.media: MediaLeg | None = None
+        self.agreed: NegotiatedAudio | None = None
         self._shop: Shop | None = None
         self._record = record
         self._dialogue = dialogue
@@ -110,6 +112,7 @@ class Call:
 
     def connected(self) -> None:
         """The customer's leg is up: the conversation begins."""
+        self._record.answered(self.agreed)
         self.feed(events.CustomerConnected())
 
     def feed(self, event: events.Event) -> None:

@@ -75,6 +75,10 @@ class CallRecord:
         self._outcome = result.value
         self._services.count(f"result_{result.value}")
 
+    def refused(self, refusal: str) -> None:
+        """The call was admitted, and could not be answered after all."""
+        self._outcome, self.ended_by = refusal, "switch"
+
     def fault(self) -> None:
         """The call is ended by a fault of ours."""
         self._outcome, self.ended_by = "fault", "switch"
