@@ -106,8 +106,8 @@ class GMOGateway:
         """Say whether `execute` would refuse this card unsent."""
         if not self._settings.test_mode:
             return None
-        with card.open() as digits:
-            return None if test_card_name(digits.pan) else NotATestCard()
+        with card.disclose() as fields:
+            return None if test_card_name(fields.number) else NotATestCard()
 
     async def enter(self, account: ShopAccount, order: Order) -> EntryResult:
         """EntryTran.
@@ -218,16 +218,11 @@ def _shop_body(account: ShopAccount) -> FormBody:
 def _add_card(body: FormBody, card: Card) -> None:
     """Add the card. If its digits are not digits, the body is wiped before the error leaves."""
     try:
-        with card.open() as digits:
-            body.add_digits("CardNo", digits.pan)
-            expiry = bytearray(digits.expiry)
-            try:
-                expiry[:] = expiry[2:4] + expiry[0:2]  # the customer keys MMYY, Expire is YYMM
-                body.add_digits("Expire", expiry)
-            finally:
-                expiry[:] = bytes(len(expiry))
-            if digits.security_code:
-                body.add_digits("SecurityCode", digits.security_code)
+        with card.disclose() as fields:
+            body.add_digits("CardNo", fields.number)
+            body.add_digits("Expire", fields.expire)
+            if fields.security_code is not None:
+                body.add_digits("SecurityCode", fields.security_code)
     except BaseException:
         body.wipe()
         raise

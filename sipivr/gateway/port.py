@@ -290,30 +290,30 @@ Outcome: TypeAlias = Approved | Declined | OutcomeUnknown | NotATestCard
 LookUp: TypeAlias = Trade | NoSuchTrade | LookUpFailed
 
 
-class CardDigits(Protocol):
-    """The digits of a card while its one exit is open; ASCII, in buffers that their owner wipes."""
+class CardFields(Protocol):
+    """What `Card.disclose` lets out: ASCII digits in buffers that are wiped when the block ends."""
 
     @property
-    def pan(self) -> bytes | bytearray | memoryview:
+    def number(self) -> bytearray:
         """The card number."""
         ...
 
     @property
-    def expiry(self) -> bytes | bytearray | memoryview:
-        """As keyed: MMYY."""
+    def expire(self) -> bytearray:
+        """YYMM, the gateway's order."""
         ...
 
     @property
-    def security_code(self) -> bytes | bytearray | memoryview:
-        """Empty if none was taken."""
+    def security_code(self) -> bytearray | None:
+        """None where the shop asks for none."""
         ...
 
 
 class Card(Protocol):
-    """A captured card; to be replaced by `sipivr.card`'s type."""
+    """What the gateways need of `sipivr.card.Card`."""
 
-    def open(self) -> AbstractContextManager[CardDigits]:
-        """Open the one exit."""
+    def disclose(self) -> AbstractContextManager[CardFields]:
+        """Open the one exit for digits."""
         ...
 
 
