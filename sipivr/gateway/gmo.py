@@ -14,11 +14,11 @@ from typing import Final
 
 import httpx
 
+from sipivr.card import Card
 from sipivr.gateway.gmo_errors import Effect, most_decisive
 from sipivr.gateway.gmo_wire import Answer, FormBody, MalformedAnswer, check_string_holds, parse_answer
 from sipivr.gateway.port import (
     Approved,
-    Card,
     Category,
     Declined,
     Entry,
