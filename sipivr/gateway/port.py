@@ -8,14 +8,15 @@ A charge is taken in steps so that the caller, who owns the store, can commit be
         ├── Declined            nothing charged               ├── Approved
         ├── OrderIdTaken        nothing charged by this call  ├── Declined         not charged
         ├── EntryUnknown        look_up, then maybe adopt     ├── NotATestCard     nothing sent
-        └── GatewayUnavailable  nothing sent                  ├── OutcomeUnknown   look_up, never again execute
+        └── GatewayUnavailable  nothing sent                  ├── OutcomeUnknown   look_up only
                                                               └── GatewayUnavailable  nothing sent
 
 Whatever the gateway says is a value. The one exception, `GatewayUnavailable`, means that not a byte of this
 request left the machine, so the same step may be tried again. From the first byte of `execute` onwards any
 fault is `OutcomeUnknown`: it is resolved by `look_up` (see `resolution`), never by charging again.
 
-If the task that awaits `execute` is cancelled, the caller must take the outcome as unknown as well: shield it.
+If the task that awaits `execute` is cancelled, the caller must take the outcome as unknown as well: shield
+it.
 
 Nothing here prints, logs or pickles a secret or a digit of a card (PCI DSS 3.3.1).
 """
@@ -27,6 +28,8 @@ import enum
 import re
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol, TypeAlias
+
+from sipivr.card import Card
 
 #: Characters and length that the gateways we know take as an order id.
 ORDER_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9-]{1,27}", re.ASCII)
@@ -111,7 +114,7 @@ class Category(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShopAccount:
-    """Who we are at the gateway. Opened from the store's seal for one charge; see invariant 6 for the host."""
+    """Who we are at the gateway. Opened from the store's seal for one charge."""
 
     shop_id: str
     password: Secret
@@ -158,8 +161,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The gateway has an (unprocessed) trade for the order. `access_id` may be stored, the password need not:
-    `look_up` gives it again."""
+    """The gateway has an (unprocessed) trade for the order.
+
+    `access_id` may be stored, the password need not be: `look_up` gives it again.
+    """
 
     order_id: str
     access_id: str
@@ -170,7 +175,8 @@ class Entry:
 class EntryUnknown:
     """The request to enter the order was sent and no usable answer came. Look the order up before going on.
 
-    `detail` is a word of ours (``timeout``, ``broken``, ``http_500``, ``malformed`` …), never text of the wire.
+    `detail` is a word of ours (``timeout``, ``broken``, ``http_500``, ``malformed`` …), never text from the
+    wire.
     """
 
     detail: str
@@ -178,20 +184,20 @@ class EntryUnknown:
 
 @dataclass(frozen=True, slots=True)
 class OrderIdTaken:
-    """The gateway already has a trade under this order id; it may be ours, see `resolution.judge_entry`."""
+    """The gateway has another trade under this order id; it may be ours, see `resolution.judge_entry`."""
 
     codes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """Charged (or, with `Job.CHECK`, found valid)."""
+    """Charged (or, with `Job.CHECK`, found valid). `processed_at` is None if the gateway did not say."""
 
     order_id: str
     approval_number: str
     transaction_id: str
     forward: str
-    processed_at: dt.datetime
+    processed_at: dt.datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +217,10 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeUnknown:
-    """Something of the charge was sent and we do not know what became of it. `codes` if the gateway said so."""
+    """Something of the charge was sent and we do not know what became of it.
+
+    `codes` are the gateway's, where it was the gateway that said so.
+    """
 
     detail: str
     codes: tuple[str, ...] = ()
@@ -270,7 +279,7 @@ class NoSuchTrade:
 
 @dataclass(frozen=True, slots=True)
 class LookUpFailed:
-    """The question itself failed; ask again later. `still_processing` if the gateway said that it is at work."""
+    """The question itself failed; ask again later. `still_processing` if the gateway said that it works."""
 
     detail: str
     codes: tuple[str, ...] = ()
@@ -280,10 +289,6 @@ class LookUpFailed:
 EntryResult: TypeAlias = Entry | Declined | OrderIdTaken | EntryUnknown
 Outcome: TypeAlias = Approved | Declined | OutcomeUnknown | NotATestCard
 LookUp: TypeAlias = Trade | NoSuchTrade | LookUpFailed
-
-
-class Card(Protocol):
-    """A captured card; to be replaced by `sipivr.card`'s type."""
 
 
 class Gateway(Protocol):
