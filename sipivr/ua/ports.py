@@ -9,9 +9,10 @@ Life of a leg::
     dial() ─► ringing/early_media* ─► answered ─► … ─► ended           ended (busy, no answer, unreachable …)
 
 Every leg that `incoming` delivered or `dial` returned gets exactly one `ended`, faults and our own
-`hang_up` included; no event of a leg comes after its `ended`. Handler methods run outside pj's callbacks (but
-`reoffered`, which must answer at once), so they may call any method of any leg. An exception from one of them
-ends that leg with 500 and is reported to `fault`, then `ended` follows.
+`hang_up` included; no event of a leg comes after its `ended`. Handler methods run outside pj's callbacks, so
+they may call any method of any leg. `incoming` and `reoffered` are the exceptions: pjsua wants our SDP before
+they return. Inside `incoming`, what is asked of the leg is carried out right after the callback. An exception
+from one of them ends that leg with 500 and is reported to `fault`, then `ended` follows.
 """
 
 from __future__ import annotations
@@ -97,6 +98,13 @@ class SIPLeg(Protocol):
     def cause(self) -> SIPCause | None:
         """How it ended, None while it lives."""
 
+    def prepare(self, sdp: SessionDescription) -> None:
+        """The answer that `ring` or `answer` will send: give it within `incoming`, when there is an offer.
+
+        pjsua settles its own view of the session before it sends 100; that view is what session-timer
+        refreshes repeat (RFC 4028 §7.4). A leg without it answers correctly but refreshes with a held stream.
+        """
+
     def ring(self, sdp: SessionDescription | None = None, status: int = 180) -> None:
         """180 or 183, with our answer when the peer shall hear us early (which fixes it, RFC 3264)."""
 
@@ -117,10 +125,10 @@ class SIPLeg(Protocol):
 
 
 class UAHandler(Protocol):
-    """What the call logic is told. `sdp` arguments are new descriptions of the peer, None when nothing new."""
+    """What the call logic is told. `sdp` is a new description of the peer, None when nothing is new."""
 
     def incoming(self, leg: SIPLeg, invite: IncomingInvite) -> None:
-        """A new call; answer, ring or refuse it now or later (100 has been sent)."""
+        """A new call: `leg.prepare(answer)` at once; ring, answer or refuse it now or later (100 is sent)."""
 
     def ringing(self, leg: SIPLeg, status: int) -> None:
         """A 18x without SDP on a dialled leg."""
@@ -129,10 +137,10 @@ class UAHandler(Protocol):
         """A 18x with the peer's answer."""
 
     def answered(self, leg: SIPLeg, sdp: SessionDescription | None) -> None:
-        """Dialled: 2xx has come. Incoming: ACK has come, with the answer to our delayed offer if we made one."""
+        """Dialled: 2xx has come. Incoming: ACK has come, with the answer to a delayed offer of ours."""
 
     def reoffered(self, leg: SIPLeg, offer: SessionDescription | None) -> SessionDescription:
-        """re-INVITE or UPDATE: return our answer, or our offer when `offer` is None. Runs inside the callback.
+        """re-INVITE or UPDATE: return our answer, or our offer when `offer` is None. Inside the callback.
 
         Raises:
             SDPError: refuses the change with its status (488); the call goes on as it was (RFC 3261 §14.2).
@@ -148,7 +156,7 @@ class UAHandler(Protocol):
         """A key by INFO (dtmf-relay or dtmf), as telephone-event code 0–15."""
 
     def referred(self, leg: SIPLeg, refer_to: str) -> bool:
-        """A REFER that the edge let pass: False refuses it (603); True means 202, the handler does the rest."""
+        """A REFER that the edge let pass: False refuses it (603); True: 202, the handler does the rest."""
 
     def ended(self, leg: SIPLeg, cause: SIPCause) -> None:
         """The leg is over; exactly once."""

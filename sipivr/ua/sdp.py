@@ -1,9 +1,8 @@
-"""Session descriptions of telephone calls as frozen values, and the offer/answer rules between them.
+"""Session descriptions of telephone calls as frozen values.
 
-The switch negotiates one G.711 audio stream and telephone-event; every other stream of an offer is declined
-with port 0. Values are built by `Negotiator` (one for each leg), written by `SessionDescription.render` and
-read by `sipivr.ua.sdp_parser.parse_sdp`. RFC 8866 (SDP), RFC 3264 (offer/answer), RFC 4733 §2.4
-(telephone-event), RFC 5761 (rtcp-mux).
+Values are built by `sipivr.ua.negotiation.Negotiator` (one for each leg), written by
+`SessionDescription.render` and read by `sipivr.ua.sdp_parser.parse_sdp`. RFC 8866 (SDP), RFC 3264
+(offer/answer), RFC 4733 §2.4 (telephone-event), RFC 5761 (rtcp-mux).
 """
 
 from __future__ import annotations
@@ -71,6 +70,14 @@ _SENDING: Final = frozenset({Direction.SENDRECV, Direction.SENDONLY})
 _RECEIVING: Final = frozenset({Direction.SENDRECV, Direction.RECVONLY})
 
 
+#: c= of a held stream in RFC 2543's way; no socket is ever bound to these.
+UNSPECIFIED: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
+
+
+def _connection(address: str) -> str:
+    return f"IN {'IP6' if ':' in address else 'IP4'} {address}"
+
+
 @dataclass(frozen=True, slots=True)
 class PayloadFormat:
     """One format of an m= line with its rtpmap and fmtp, e.g. `101 telephone-event/8000 0-15`."""
@@ -127,7 +134,33 @@ class MediaDescription:
     @property
     def on_hold(self) -> bool:
         """Whether the author asks us to stop sending: RFC 3264 §8.4, and 0.0.0.0 of RFC 2543 peers."""
-        return self.address in {"0.0.0.0", "::"} or self.direction not in _RECEIVING  # noqa: S104 - no bind
+        return self.address in UNSPECIFIED or self.direction not in _RECEIVING
+
+    def lines(self, session_address: str) -> list[str]:
+        """This section's lines; its own c= only where it differs from the session's."""
+        formats = [str(f.payload_type) for f in self.formats] or list(self.raw_formats)
+        lines = [f"m={self.kind} {self.port} {self.protocol} {' '.join(formats)}"]
+        if self.port == 0:
+            return lines
+        if self.address and self.address != session_address:
+            lines.append(f"c={_connection(self.address)}")
+        for item in self.formats:
+            if item.encoding:
+                channels = f"/{item.channels}" if item.channels > 1 else ""
+                lines.append(f"a=rtpmap:{item.payload_type} {item.encoding}/{item.clock_rate_hz}{channels}")
+            if item.parameters:
+                lines.append(f"a=fmtp:{item.payload_type} {item.parameters}")
+        if self.ptime_ms:
+            lines.append(f"a=ptime:{self.ptime_ms}")
+        if self.maxptime_ms:
+            lines.append(f"a=maxptime:{self.maxptime_ms}")
+        lines.append(f"a={self.direction.value}")
+        if self.rtcp_mux:
+            lines.append("a=rtcp-mux")
+        elif self.rtcp_port:
+            lines.append(f"a=rtcp:{self.rtcp_port}")
+        lines += [f"a=crypto:{c.tag} {c.suite} {c.parameters}" for c in self.crypto]
+        return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,87 +179,14 @@ class SessionDescription:
 
     def render(self) -> str:
         """The body as it goes on the wire, CRLF line ends."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True)
-class MediaTerms:
-    """What one trunk allows and how we describe ourselves on it.
-
-    Attributes:
-        codecs: allowed codecs; their order is that of our offers (answers follow the offer's order).
-        ptime_ms: what we offer.
-        event_payload_type: payload type of telephone-event in our offers, None = do not offer.
-        srtp_supported: whether `RTP/SAVP` may be negotiated (issue 3); refused with 488 otherwise.
-    """
-
-    codecs: tuple[Codec, ...] = (Codec.PCMU, Codec.PCMA)
-    ptime_ms: int = 20
-    event_payload_type: int | None = 101
-    srtp_supported: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NegotiatedAudio:
-    """What both ends agreed on for the audio stream.
-
-    Attributes:
-        codec: for both directions.
-        remote_address, remote_port: numeric address where our RTP goes.
-        event_payload_type: the number under which we send and receive telephone-event, None = not agreed.
-        ptime_ms: packet time for what we send (the peer's wish, bounded 10–60 and by maxptime).
-        direction: as we see it (SENDONLY: we send and do not listen).
-        remote_holds: the peer asked us to stop sending (hold).
-        rtcp_mux: both ends do RFC 5761.
-        remote_rtcp_port: where RTCP goes.
-    """
-
-    codec: Codec
-    remote_address: str
-    remote_port: int
-    event_payload_type: int | None
-    ptime_ms: int
-    direction: Direction
-    remote_holds: bool
-    rtcp_mux: bool
-    remote_rtcp_port: int
-
-
-class Negotiator:
-    """The offer/answer state of one leg: its o= line, its version, the last agreement. No I/O.
-
-    Args:
-        address: our numeric RTP address as the peer must see it.
-        port: our RTP port.
-        terms: what this leg's trunk allows.
-    """
-
-    def __init__(self, address: str, port: int, terms: MediaTerms) -> None:
-        raise NotImplementedError
-
-    def move(self, address: str, port: int) -> None:
-        """RTP goes to another of our sockets from the next description on."""
-        raise NotImplementedError
-
-    def offer(self, direction: Direction = Direction.SENDRECV) -> SessionDescription:
-        """A new offer, o= version risen."""
-        raise NotImplementedError
-
-    def answer(
-        self, offer: SessionDescription, direction: Direction = Direction.SENDRECV
-    ) -> tuple[SessionDescription, NegotiatedAudio]:
-        """Answers `offer`; `direction` is the most that we want (our view).
-
-        Raises:
-            NoCommonCodec: nothing in common (488).
-            NotAcceptable: no usable audio stream, or SRTP where it is not supported (488).
-        """
-        raise NotImplementedError
-
-    def accept(self, answer: SessionDescription) -> NegotiatedAudio:
-        """Reads the peer's answer to our last offer.
-
-        Raises:
-            NotAcceptable: the peer declined the audio stream or answered outside our offer.
-        """
-        raise NotImplementedError
+        address = next((m.address for m in self.media if m.address), self.origin_address)
+        lines = [
+            "v=0",
+            f"o=- {self.session_id} {self.session_version} {_connection(self.origin_address)}",
+            "s=-",
+            f"c={_connection(address)}",
+            "t=0 0",
+        ]
+        for media in self.media:
+            lines += media.lines(address)
+        return "\r\n".join(lines) + "\r\n"
