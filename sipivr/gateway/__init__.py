@@ -1,0 +1,1 @@
+"""The payment gateway: one port (`port`), one adapter module for each gateway."""
