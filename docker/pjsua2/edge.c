@@ -276,6 +276,8 @@ static pj_bool_t on_data(const pjsip_rx_data *rdata)
             return PJ_TRUE;
     }
     ++edge.counters.foreign;
+    if ((rdata->tp_info.transport->flag & PJSIP_TRANSPORT_DATAGRAM) == 0)
+        pjsip_transport_shutdown(rdata->tp_info.transport); /* it would only cost a handle */
     return PJ_FALSE;
 }
 
@@ -328,6 +330,7 @@ int sipivr_edge_stop(void)
 /* Runs from sipivr_edge_stop(), and when libDestroy comes first. Callbacks go: their owner may be gone. */
 static pj_status_t on_unload(void)
 {
+    sipivr_edge_forget_lookups();
     pjsip_rx_data_filter = NULL;
     free(edge.sources);
     edge.sources = NULL;
