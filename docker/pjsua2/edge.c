@@ -296,6 +296,22 @@ int sipivr_edge_abi(void)
     return SIPIVR_EDGE_ABI;
 }
 
+void sipivr_edge_get_build(struct sipivr_edge_build *build)
+{
+    memset(build, 0, sizeof(*build));
+    build->pj_version = pj_get_version();
+    build->ioqueue = pj_ioqueue_name();
+    build->max_calls = PJSUA_MAX_CALLS;
+    build->max_packet_bytes = PJSIP_MAX_PKT_LEN;
+    build->max_handles = PJ_IOQUEUE_MAX_HANDLES;
+    build->max_log_level = PJ_LOG_MAX_LEVEL;
+    build->has_tls = PJSIP_HAS_TLS_TRANSPORT;
+    build->has_ipv6 = PJ_HAS_IPV6;
+#ifndef NDEBUG
+    build->has_asserts = 1;
+#endif
+}
+
 int sipivr_edge_start(void)
 {
     pjsip_endpoint *endpoint = pjsua_get_pjsip_endpt();

@@ -98,11 +98,27 @@ struct sipivr_edge_address {
     uint8_t transport;
 };
 
+/* What this build can do; config_site.h decides. */
+struct sipivr_edge_build {
+    const char *pj_version;
+    const char *ioqueue; /* "epoll" */
+    int32_t max_calls;   /* the most that uaConfig.maxCalls can be */
+    int32_t max_packet_bytes;
+    int32_t max_handles;
+    int32_t max_log_level;
+    int32_t has_tls;
+    int32_t has_ipv6;
+    int32_t has_asserts; /* then a packet may abort the process */
+};
+
 typedef void (*sipivr_edge_lookup_cb)(const struct sipivr_edge_lookup *lookup);
 typedef int32_t (*sipivr_edge_request_cb)(struct sipivr_edge_request *request);
 typedef void (*sipivr_edge_tap_cb)(const struct sipivr_edge_message *message);
 
 int sipivr_edge_abi(void);
+
+/* Needs no endpoint. */
+void sipivr_edge_get_build(struct sipivr_edge_build *build);
 
 /* After libInit and before the first transport, or what arrives between passes. 0, or a pj_status_t. */
 int sipivr_edge_start(void);
