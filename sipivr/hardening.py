@@ -75,7 +75,7 @@ def lock_pages() -> bool:
     if not may_lock_pages():
         return False
     flags = _MCL_CURRENT | _MCL_FUTURE
-    return _libc.mlockall(flags | _MCL_ONFAULT) == 0 or _libc.mlockall(flags) == 0
+    return bool(_libc.mlockall(flags | _MCL_ONFAULT) == 0 or _libc.mlockall(flags) == 0)
 
 
 def gain_no_privileges() -> bool:

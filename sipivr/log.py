@@ -71,7 +71,8 @@ class TextFormatter(logging.Formatter):
             for name, value in record.__dict__.items()
             if name not in _STANDARD
         )
-        line = f"{_instant(record)} {record.levelname:<7} {self._process}: {escaped(record.getMessage())}{extras}"
+        message = escaped(record.getMessage())
+        line = f"{_instant(record)} {record.levelname:<7} {self._process}: {message}{extras}"
         if record.exc_info:
             trace = self.formatException(record.exc_info).splitlines()
             line += "".join(f"\n  | {escaped(part)}" for part in trace)

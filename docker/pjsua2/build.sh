@@ -51,7 +51,7 @@ version=$(accepted_sources | awk 'END { print $2 }')
 
 inputs_digest() {
     {
-        (cd "$here" && sha256sum build.sh config_site.h edge.c edge.h patches/*.patch)
+        (cd "$here" && sha256sum build.sh config_site.h edge.c edge_lookup.c edge.h patches/*.patch)
         if [[ -n $tarball ]]; then sha256sum <"$tarball"; else accepted_sources; fi
         # A wheel links the libraries of its release.
         sed -n '/^ID=/p; /^VERSION_ID=/p' /etc/os-release 2>/dev/null || true
@@ -222,6 +222,7 @@ unpack() {
     done
     cp "$here/config_site.h" pjlib/include/pj/config_site.h
     cp "$here/edge.c" pjsip-apps/src/swig/python/sipivr_edge.c
+    cp "$here/edge_lookup.c" pjsip-apps/src/swig/python/sipivr_edge_lookup.c
     cp "$here/edge.h" pjsip-apps/src/swig/python/sipivr_edge.h
 }
 

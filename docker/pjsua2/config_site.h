@@ -31,6 +31,14 @@
  */
 #define PJSIP_MAX_PKT_LEN           8000
 
+/* An accepted connection that has sent no message within so many seconds is closed: it costs a handle. */
+#define PJSIP_TRANSPORT_SERVER_IDLE_TIME_FIRST 15
+
+/* A trunk says which transport it wants; RFC 3261 section 18.1.1 would move a request above 1,300 bytes to TCP,
+ * where most carriers do not listen.
+ */
+#define PJSIP_DONT_SWITCH_TO_TCP    1
+
 #define PJ_HAS_IPV6                 1
 #define PJMEDIA_HAS_VIDEO           0
 

@@ -23,7 +23,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from sipivr import config, hardening
 from sipivr.readiness import EXIT_CANNOT_START, MAX_REPORT_BYTES
@@ -184,9 +184,8 @@ class Child:
             self._signal(process, signal.SIGTERM)
             hurry = asyncio.create_task(self._hurry.wait())
             gone = asyncio.create_task(process.wait())
-            await asyncio.wait(
-                {gone, hurry}, timeout=self.spec.stop_within_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            ends: set[asyncio.Future[Any]] = {gone, hurry}
+            await asyncio.wait(ends, timeout=self.spec.stop_within_s, return_when=asyncio.FIRST_COMPLETED)
             hurry.cancel()
             if not gone.done():
                 logger.warning("%s did not stop in time: killed", self.spec.name)
@@ -205,7 +204,6 @@ class Child:
             **spec.environment, **{config.READY_VARIABLE: str(ready_descriptor)}
         )
         parent = os.getpid()
-        identity = {"user": spec.user.uid, "group": spec.user.gid, "extra_groups": []} if spec.user else {}
         return await asyncio.create_subprocess_exec(
             *spec.argv,
             stdin=asyncio.subprocess.DEVNULL,
@@ -216,7 +214,9 @@ class Child:
             start_new_session=True,  # Ctrl-C in a terminal reaches the supervisor alone, which stops in order
             umask=0o027,
             preexec_fn=functools.partial(hardening.die_with_parent, parent),
-            **identity,
+            user=spec.user.uid if spec.user else None,
+            group=spec.user.gid if spec.user else None,
+            extra_groups=[] if spec.user else None,
         )
 
     async def _live(self, process: asyncio.subprocess.Process, report: Report) -> None:
@@ -224,8 +224,9 @@ class Child:
         gone = asyncio.create_task(process.wait())
         probe = asyncio.create_task(self._probe())
         try:
+            signs: set[asyncio.Future[Any]] = {gone, probe, report.line}
             await asyncio.wait(
-                {gone, probe, report.line},
+                signs,
                 timeout=self.spec.ready_within_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -284,7 +285,7 @@ class Child:
         if self.spec.probe is None:
             await asyncio.Event().wait()
             return
-        while not await self.spec.probe():
+        while not await self.spec.probe():  # noqa: ASYNC110 - another process's state makes no event here
             await asyncio.sleep(PROBE_EVERY_S)
 
     @staticmethod

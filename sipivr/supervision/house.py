@@ -43,7 +43,7 @@ def user_of(kind: Kind) -> User:
         account = pwd.getpwnam(USERS[kind])
     except KeyError:
         raise ConfigError(
-            f"The user {USERS[kind]} does not exist: docker/create-users makes the users of a packaged layout."
+            f"The user {USERS[kind]} does not exist: docker/create-users makes the users of a package."
         ) from None
     return User(account.pw_name, account.pw_uid, account.pw_gid)
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -99,8 +100,7 @@ def check_ports(settings: Settings, kinds: Iterable[Kind]) -> None:
     Raises:
         PortTakenError: one cannot be had.
     """
-    import socket  # noqa: PLC0415
-
+    simulator = settings.simulator.listen if settings.simulator.enabled else ""
     wanted = {
         Kind.SWITCH: [
             (settings.sip.udp, socket.SOCK_DGRAM, "SIP ([sip] udp)"),
@@ -108,11 +108,7 @@ def check_ports(settings: Settings, kinds: Iterable[Kind]) -> None:
             (settings.sip.tls, socket.SOCK_STREAM, "SIP ([sip] tls)"),
         ],
         Kind.API: [(settings.api.listen, socket.SOCK_STREAM, "the API ([api] listen)")],
-        Kind.SIMULATOR: [
-            (settings.simulator.listen, socket.SOCK_STREAM, "the simulator ([simulator] listen)")
-        ]
-        if settings.simulator.enabled
-        else [],
+        Kind.SIMULATOR: [(simulator, socket.SOCK_STREAM, "the simulator ([simulator] listen)")],
     }
     for kind in kinds:
         for listen, protocol, purpose in wanted.get(kind, []):
