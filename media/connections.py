@@ -84,9 +84,7 @@ class Connections:
         for member in members:
             modes, sources, destinations = zip(*member, strict=True)
             layers.append(
-                _Layer(
-                    np.array(modes, np.uint8), np.array(sources, np.intp), np.array(destinations, np.intp)
-                )
+                _Layer(np.array(modes, np.uint8), np.array(sources, np.intp), np.array(destinations, np.intp))
             )
         return layers
 

@@ -1,7 +1,7 @@
 """The tick: everything that one media worker does in 20 ms, for all its legs at once.
 
-    receive ─► parse ─► find legs ─► ring ─► play out ─► detect keys ─► mask and mix ─► prompts ─► encode ─► send
-                            └─► telephone-event ─► keys
+    receive ─► parse ─► find legs ─► ring ─► play out ─► detect ─► mask, mix ─► prompts ─► encode ─► send
+                            └─► telephone-event ─► keys ◄─┘
 
 An engine takes sockets that are bound already and knows no clock: each call of `tick` is 20 ms of media time,
 and whoever calls it keeps the schedule. Commands are carried out between ticks by `execute`.
@@ -49,6 +49,7 @@ from media.rtp.transmit import Transmitter
 _TIMEOUT_CHECK_TICKS: Final = 10
 #: Packets of unknown sources that are looked at in a tick, for legs that wait for theirs.
 _MOST_UNKNOWN: Final = 64
+_MOST_DRAINED: Final = 256
 
 
 class Engine:
@@ -130,11 +131,13 @@ class Engine:
 
     def received_pcm(self, leg: int) -> Int16:
         """What the leg's peer was heard saying in the last tick; a view, valid until the next tick."""
-        return self._pcm[self.legs[leg].row]
+        view: Int16 = self._pcm[self.legs[leg].row]
+        return view
 
     def sent_pcm(self, leg: int) -> Int16:
-        """What was sent to the leg's peer in the last tick, before its law; a view, valid until the next tick."""
-        return self._out[self.legs[leg].row]
+        """What the leg's peer was sent in the last tick, before its law; a view valid until the next tick."""
+        view: Int16 = self._out[self.legs[leg].row]
+        return view
 
     def drop_all(self) -> None:
         """Silences and forgets every leg at once."""
@@ -194,6 +197,12 @@ class Engine:
             keys_rfc4733=int(self.keys_rfc4733[row]),
         )
 
+    def drain(self) -> None:
+        """Throws away what waits in the sockets (it was meant for an earlier incarnation)."""
+        for _ in range(_MOST_DRAINED):
+            if not self._receiver.receive():
+                return
+
     # The tick
 
     def tick(self) -> list[AnyEvent]:
@@ -210,7 +219,7 @@ class Engine:
             )
             self._detect(legs, valid, events)
             self._mix(legs, out, events)
-        except Exception as error:  # noqa: BLE001 - the boundary where everything fails closed
+        except Exception as error:
             self._fail(error, events)
             self._pcm[:legs] = 0
             out[:] = 0
@@ -225,7 +234,7 @@ class Engine:
     def _guard(self, stage: Callable[[], None], events: list[AnyEvent]) -> None:
         try:
             stage()
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             self._fail(error, events)
 
     def _fail(self, error: Exception, events: list[AnyEvent]) -> None:

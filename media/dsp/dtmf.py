@@ -33,7 +33,7 @@ SPAN: Final = HISTORY + FRAME_SAMPLES
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DTMFParams:
-    """Acceptance limits; the defaults are the stricter of the AT&T and NTT columns of ITU-T Q.24 table A-1."""
+    """Acceptance limits; the defaults are the stricter columns of ITU-T Q.24, table A-1."""
 
     min_level_dbm0: float = -34.0
     purity: float = 0.86
@@ -62,7 +62,7 @@ def _design() -> _Design:
     time = np.arange(WINDOW) / SAMPLE_RATE_HZ
     angles = 2 * np.pi * np.outer(np.array(ROW_FREQUENCIES_HZ + COLUMN_FREQUENCIES_HZ), time)
     projection = np.concatenate((np.cos(angles), -np.sin(angles))) * window
-    # Which parts of a window are there, by pattern: bit 0 the newest hop, bit 1 the one before, bit 2 the rest.
+    # Which parts of a window are there, by pattern: bit 0 the newest hop, 1 the one before, 2 the rest.
     sums, energies = np.zeros(8), np.zeros(8)
     for pattern in range(8):
         present = np.zeros(WINDOW)
@@ -84,10 +84,12 @@ def _design() -> _Design:
 
 _DESIGN: Final = _design()
 _FREQUENCIES: Final = np.array(ROW_FREQUENCIES_HZ + COLUMN_FREQUENCIES_HZ, np.float32)
-_EXPECTED_TURN: Final = (2 * np.pi * HOP / SAMPLE_RATE_HZ * _FREQUENCIES.astype(np.float64)).astype(np.float32)
+_EXPECTED_TURN: Final = (2 * np.pi * HOP / SAMPLE_RATE_HZ * _FREQUENCIES.astype(np.float64)).astype(
+    np.float32
+)
 _KEYPAD: Final = np.array(KEYPAD, np.int8)
-_ROW_OF: Final = np.array([int(np.argwhere(_KEYPAD == key)[0, 0]) for key in range(16)], np.intp)
-_COLUMN_OF: Final = np.array([4 + int(np.argwhere(_KEYPAD == key)[0, 1]) for key in range(16)], np.intp)
+_ROW_OF: Final = np.array([int(np.argwhere(key == _KEYPAD)[0, 0]) for key in range(16)], np.intp)
+_COLUMN_OF: Final = np.array([4 + int(np.argwhere(key == _KEYPAD)[0, 1]) for key in range(16)], np.intp)
 #: A tone that is this much of a whole window's sum below its amplitude has missing audio we cannot judge by.
 _LEAST_SUM_TO_RELEASE: Final = 0.3
 _LEAST_SUM_TO_PRESS: Final = 0.55
@@ -132,7 +134,7 @@ class Press(NamedTuple):
     row: int
     key: int
     start: int
-    """First sample of the tone relative to the first sample of the frame; negative, and good to about 10 ms."""
+    """First sample of the tone relative to the frame's first; negative, and good to about 10 ms."""
 
 
 def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Bool, Bool]) -> list[Press]:
@@ -169,7 +171,7 @@ def _judge(
 ) -> list[Press]:
     """One hop: releases, then presses; keeps what the next hop compares with."""
     legs = outputs.shape[1]
-    patterns = (state.patterns[:legs] << 1 | valid) & 7
+    patterns = ((state.patterns[:legs] << 1 | valid) & 7).astype(np.uint8)
     power = np.square(outputs)
     power = power[:8] + power[8:]
     down = np.flatnonzero(state.key[:legs] >= 0)

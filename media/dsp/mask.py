@@ -38,7 +38,8 @@ def noise_frames(rng: np.random.Generator, frames: int = NOISE_FRAMES) -> Int16:
     soft = white[:-2] + 1.2 * white[1:-1] + white[2:]
     rms = AMPLITUDE_0_DBM0 / np.sqrt(2) * 10 ** (NOISE_LEVEL_DBM0 / 20)
     scaled = np.rint(soft * (rms / soft.std()))
-    return scaled.astype(np.int16).reshape(frames, FRAME_SAMPLES)
+    stock: Int16 = scaled.astype(np.int16).reshape(frames, FRAME_SAMPLES)
+    return stock
 
 
 def apply(modes: UInt8, pcm: Int16, sources: Index, noise: Int16, picks: Index) -> tuple[Int16, Bool]:
@@ -65,4 +66,5 @@ def apply(modes: UInt8, pcm: Int16, sources: Index, noise: Int16, picks: Index) 
 def mix(first: Int16, second: Int16) -> Int16:
     """Sum of two frames with saturation."""
     total = first.astype(np.int32) + second
-    return np.clip(total, -32768, 32767).astype(np.int16)
+    mixed: Int16 = np.clip(total, -32768, 32767).astype(np.int16)
+    return mixed

@@ -50,7 +50,7 @@ def parse(slots: UInt8, lengths: Int32) -> Columns:
     return Columns(
         valid,
         second >= 0x80,
-        second & 0x7F,
+        (second & 0x7F).astype(np.uint8, copy=False),
         sequence,
         words[:, HEADER_OFFSET // 4 + 1].astype(np.uint32),
         words[:, HEADER_OFFSET // 4 + 2].astype(np.uint32),
@@ -79,9 +79,7 @@ def _read_extras(slots: UInt8, lengths: Int32, valid: Bool, offset: Int32, size:
         size[packet] = end - start
 
 
-def header(
-    payload_type: int, sequence: int, timestamp: int, ssrc: int, *, marker: bool = False
-) -> bytes:
+def header(payload_type: int, sequence: int, timestamp: int, ssrc: int, *, marker: bool = False) -> bytes:
     """One plain header (version 2, no extras)."""
     word = payload_type | (0x80 if marker else 0)
     return (

@@ -43,7 +43,11 @@ _IOVEC: Final = np.dtype([("base", "<u8"), ("length", "<u8")])
 
 def has_mmsg() -> bool:
     """Whether the fast way is open: 64-bit little-endian Linux with both calls in its C library."""
-    if sys.platform != "linux" or sys.byteorder != "little" or platform.machine() not in ("x86_64", "aarch64"):
+    if (
+        sys.platform != "linux"
+        or sys.byteorder != "little"
+        or platform.machine() not in ("x86_64", "aarch64")
+    ):
         return False
     library = ctypes.CDLL(None)
     return hasattr(library, "recvmmsg") and hasattr(library, "sendmmsg")
@@ -148,7 +152,7 @@ class PortableReceiver:
         self.batch = Batch(capacity)
         self._sockets = list(sockets)
         self._first = 0
-        self._view = memoryview(self.batch.slots).cast("B")
+        self._view = self.batch.slots.reshape(-1).data
 
     def receive(self) -> int:
         """Fills the batch; see `Receiver`."""

@@ -227,9 +227,7 @@ class Streams:
         self._candidate[row] = _NO_SSRC
         self.ring.forget(row)
 
-    def play(
-        self, tick: int, legs: int, alaw_rows: Index, pcm: Int16, previous: Int16
-    ) -> tuple[Bool, Bool]:
+    def play(self, tick: int, legs: int, alaw_rows: Index, pcm: Int16, previous: Int16) -> tuple[Bool, Bool]:
         """Decodes what each leg plays in this tick and moves the timelines on.
 
         Args:
