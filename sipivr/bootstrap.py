@@ -164,9 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = config.load(options.config)
     except ConfigError as error:
         readiness.cannot_start(str(error))
-    logs.start(
-        level=settings.log.level, form=settings.log.format, process="sipivr", node=settings.node.name
-    )
+    logs.start(level=settings.log.level, form=settings.log.format, process="sipivr", node=settings.node.name)
     hardened = hardening.harden(lock_memory=settings.node.environment == "production")
     if not (hardened.not_dumpable and hardened.no_core):
         log.warning("this process could be dumped: card data would be in the dump")

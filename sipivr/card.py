@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import date
 
 __all__ = [
+    "PAN",
     "Brand",
     "Card",
     "CardFields",
@@ -37,7 +38,6 @@ __all__ = [
     "Expiry",
     "ExpiryEntry",
     "ExpiryFault",
-    "PAN",
     "PANEntry",
     "PANFault",
     "SecurityCode",
@@ -486,12 +486,12 @@ class Card(_Secret):
         """
         if self._pan is None or self._expiry is None:
             raise CardWipedError("Card")
-        number = self._pan._copy_of_digits()  # noqa: SLF001
-        mmyy = self._expiry._copy_of_digits()  # noqa: SLF001
+        number = self._pan._copy_of_digits()
+        mmyy = self._expiry._copy_of_digits()
         expire = _buffer(EXPIRY_LENGTH)
         expire[:2], expire[2:] = mmyy[2:], mmyy[:2]
         mmyy[:] = bytes(len(mmyy))
-        code = self._security_code._copy_of_digits() if self._security_code else None  # noqa: SLF001
+        code = self._security_code._copy_of_digits() if self._security_code else None
         fields = CardFields(number, expire, code)
         try:
             yield fields
@@ -510,7 +510,7 @@ class Card(_Secret):
 def _range_of(digits: _Digits) -> BrandRange | None:
     for candidate in BRAND_RANGES:
         if digits.length >= candidate.width:
-            prefix = digits._number(0, candidate.width)  # noqa: SLF001
+            prefix = digits._number(0, candidate.width)
             if candidate.low <= prefix <= candidate.high:
                 return candidate
     return None

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from sipivr.ua.endpoint import PJUserAgent
 
 from bench.telephone.ears import Ears
 from bench.telephone.recording import Recorder
@@ -43,7 +44,6 @@ from media.protocol import (
     UnloadPrompt,
 )
 from sipivr.ua.edge import EdgeRefusal
-from sipivr.ua.endpoint import PJUserAgent
 from sipivr.ua.ladder import LadderEntry
 from sipivr.ua.ports import IncomingInvite, SIPCause, SIPLeg
 from sipivr.ua.sdp import MediaTerms, NegotiatedAudio, Negotiator, SessionDescription
@@ -127,9 +127,7 @@ class PhoneCall:
         number = self._phone.number()
         done = self._playing[number] = asyncio.Event()
         self._phone.engine.load_prompt(number, samples)
-        self._phone.run(
-            Play(seq=number, leg=self._media, playlist=number, prompts=(number,)), tolerate=False
-        )
+        self._phone.run(Play(seq=number, leg=self._media, playlist=number, prompts=(number,)), tolerate=False)
         await done.wait()
         self._phone.run(UnloadPrompt(seq=number, prompt=number))
         if self._over.is_set():
@@ -162,9 +160,7 @@ class PhoneCall:
 
     def press(self, code: int, duration_ms: int = 100) -> None:
         """Sends one key as telephone-event without waiting for its end."""
-        self._phone.run(
-            SendKey(seq=self._phone.number(), leg=self._media, key=code, duration_ms=duration_ms)
-        )
+        self._phone.run(SendKey(seq=self._phone.number(), leg=self._media, key=code, duration_ms=duration_ms))
 
     # -- told by the telephone --------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ def refused(refusal: Refusal) -> Refused:
     return Refused(refusal, status, {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {})
 
 
-def decide(facts: Facts) -> Admitted | Refused:  # noqa: PLR0911 - one return a check is the clearest form
+def decide(facts: Facts) -> Admitted | Refused:
     """Carries out the checks in their order; the first that fails answers."""
     if facts.trunk is None or not facts.trunk.active:
         return refused(Refusal.TRUNK_UNKNOWN)

@@ -414,4 +414,3 @@ def _without_values(error: BaseException) -> BaseException:
     """The same traceback behind an exception without a message."""
     bare = RuntimeError(type(error).__name__)
     return bare.with_traceback(error.__traceback__)
-

@@ -182,7 +182,9 @@ class MediaLeg:
         self.worker = worker
         self._bridged = False
         self._playing.clear()
-        self._socket = worker.ports.retake(self.number, self._socket, self._remote if not self._symmetric else None)
+        self._socket = worker.ports.retake(
+            self.number, self._socket, self._remote if not self._symmetric else None
+        )
         worker.adopt(self.number, self._owner)
         if self._added:
             await self.add(self._agreed)

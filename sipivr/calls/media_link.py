@@ -150,7 +150,9 @@ class MediaWorker:
     def _expire(self, seq: int) -> None:
         answer = self._pending.pop(seq, None)
         if answer is not None and not answer.done():
-            answer.set_exception(MediaRefused(f"the media worker did not answer within {COMMAND_TIMEOUT_S} s"))
+            answer.set_exception(
+                MediaRefused(f"the media worker did not answer within {COMMAND_TIMEOUT_S} s")
+            )
 
     def _flush(self) -> None:
         commands, self._outbox = self._outbox, []

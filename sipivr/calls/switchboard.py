@@ -219,7 +219,9 @@ class Switchboard:
             merchant=merchant,
             sip=leg,
             record=record,
-            dialogue=self._make_dialogue(number.language or merchant.language, merchant.identification_digits),
+            dialogue=self._make_dialogue(
+                number.language or merchant.language, merchant.identification_digits
+            ),
             services=services,
             over=self._over,
         )

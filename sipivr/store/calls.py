@@ -35,7 +35,7 @@ def call_started(
     caller_withheld: str | None = None,
     mode: Mode,
     node: str,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Call:
     """A call was admitted.
@@ -73,7 +73,7 @@ def call_refused(
     caller: str | None = None,
     caller_withheld: str | None = None,
     mode: Mode | None = None,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Call:
     """A call was not admitted; `refusal` is the name of the check that said no, as in the counters."""
@@ -125,9 +125,7 @@ def capture_started(store: WritableStore, *, call: str, now: dt.datetime | None 
         return _tell(tx, call, "capture.opening")
 
 
-def capture_ended(
-    store: WritableStore, *, call: str, outcome: str, now: dt.datetime | None = None
-) -> Call:
+def capture_ended(store: WritableStore, *, call: str, outcome: str, now: dt.datetime | None = None) -> Call:
     """The capture is over and the mask has been lifted (`completed`, `abandoned`, `taken_back`, `failed` …)."""
     with transaction(store, now) as tx:
         _running(tx, call)
@@ -162,7 +160,10 @@ def interrupt_calls(store: WritableStore, *, node: str, now: dt.datetime | None 
     with transaction(store, now) as tx:
         left = [row[0] for row in tx.rows("SELECT id FROM call WHERE node = ? AND ended_at IS NULL", [node])]
         for call in left:
-            tx.run("UPDATE leg SET ended_at = ?, ended_by = 'switch' WHERE call = ? AND ended_at IS NULL", [tx.at, call])
+            tx.run(
+                "UPDATE leg SET ended_at = ?, ended_by = 'switch' WHERE call = ? AND ended_at IS NULL",
+                [tx.at, call],
+            )
             _end(tx, call, "interrupted", "switch", None)
     return tuple(left)
 
@@ -174,7 +175,7 @@ def leg_started(
     party: str,
     sip_call_id: str,
     trunk: str | None = None,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Leg:
     """A leg of a call; `party` is `customer` or `operator`."""
@@ -234,7 +235,8 @@ def add_ladder(store: WritableStore, entries: Iterable[LadderEntry]) -> int:
     ]
     with transaction(store, durable=False):
         store.db.conn.executemany(
-            "INSERT INTO ladder (call, leg, at, direction, peer, summary, text) VALUES (?, ?, ?, ?, ?, ?, ?)", kept
+            "INSERT INTO ladder (call, leg, at, direction, peer, summary, text) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            kept,
         )
     return len(kept)
 
@@ -243,7 +245,7 @@ def add_timeline(
     store: WritableStore,
     *,
     call: str,
-    type: str,  # noqa: A002
+    type: str,
     detail: Mapping[str, Any] | None = None,
     now: dt.datetime | None = None,
 ) -> None:
@@ -254,7 +256,7 @@ def add_timeline(
 
 def _insert(
     tx: Transaction,
-    id: str | None,  # noqa: A002
+    id: str | None,
     merchant: str | None,
     number: str | None,
     called: str,

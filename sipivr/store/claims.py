@@ -81,7 +81,9 @@ def leave_call(tx: Transaction, session: str) -> PaymentSession:
     if valid is None:
         move(tx, session, SessionStatus.EXPIRED)
         return tell(tx, session, "payment_session.expired")
-    tx.run("UPDATE identification_number SET status = 'open' WHERE session = ? AND status = 'claimed'", [session])
+    tx.run(
+        "UPDATE identification_number SET status = 'open' WHERE session = ? AND status = 'claimed'", [session]
+    )
     tx.run("UPDATE payment_session SET status = 'open', call = NULL WHERE id = ?", [session])
     return tell(tx, session, "payment_session.released")
 

@@ -111,7 +111,9 @@ class Transaction:
         """All rows of a query."""
         return self.store.db.conn.execute(sql, parameters).fetchall()
 
-    def event(self, type_: str, merchant: str | None, mode: str | None, snapshot: Mapping[str, object]) -> None:
+    def event(
+        self, type_: str, merchant: str | None, mode: str | None, snapshot: Mapping[str, object]
+    ) -> None:
         """Puts an event into the outbox; `snapshot` is the whole object after the change."""
         cursor = self.store.db.conn.execute(
             "INSERT INTO event (id, type, merchant, mode, created_at, object) VALUES (?, ?, ?, ?, ?, ?)",

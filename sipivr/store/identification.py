@@ -81,7 +81,8 @@ def issue(tx: Transaction, merchant: str, session: str, length: int) -> None:
 def retire(tx: Transaction, session: str) -> None:
     """Takes the session's number out of use."""
     tx.run(
-        "UPDATE identification_number SET status = 'retired' WHERE session = ? AND status <> 'retired'", [session]
+        "UPDATE identification_number SET status = 'retired' WHERE session = ? AND status <> 'retired'",
+        [session],
     )
 
 

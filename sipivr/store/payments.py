@@ -60,7 +60,7 @@ def begin_payment(
     call: str,
     brand: str | None,
     last4: str | None,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Payment:
     """Writes the intent to charge the session's order; nothing may be sent before this has returned.

@@ -179,8 +179,6 @@ def payment_snapshot(value: Payment) -> Mapping[str, object]:
     return _snapshot("payment", value, {"access_id"})
 
 
-def _snapshot(
-    kind: str, value: PaymentSession | Call | Payment, without: set[str]
-) -> Mapping[str, object]:
+def _snapshot(kind: str, value: PaymentSession | Call | Payment, without: set[str]) -> Mapping[str, object]:
     kept = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in without}
     return {"object": kind, **kept}
