@@ -136,6 +136,11 @@ class Switch:
         """The number to dial."""
         return str(self.first["number"])
 
+    @property
+    def caller(self) -> str:
+        """The caller that the merchant has allowed."""
+        return str(self.first["caller"])
+
     def uri(self, number: str | None = None) -> str:
         """Where to call."""
         return f"sip:{number or self.number}@127.0.0.1:{self.sip_port}"
