@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from types import MappingProxyType
@@ -157,12 +157,15 @@ class EdgePolicy:
         self._counters: Counter[str] = Counter()
         self._refusing: str | None = None
         self._full = False
-        self._generation = 0
+        self._on_change: Callable[[], None] | None = None
 
-    @property
-    def generation(self) -> int:
-        """Rises whenever the set of sources that may be heard changes."""
-        return self._generation
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """`listener` is called whenever the set of sources that may be heard changes."""
+        self._on_change = listener
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change()
 
     @property
     def sources(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -176,11 +179,11 @@ class EdgePolicy:
         return MappingProxyType(self._counters)
 
     def replace_trunks(self, trunks: tuple[EdgeTrunk, ...]) -> None:
-        """The trunks from now on. Calls of a removed one are heard no more; without any, nothing is answered."""
+        """The trunks from now on. Calls of a removed one are heard no more; without any, silence."""
         self._trunks = trunks
         self._tables = _tables(trunks)
         self._found.clear()
-        self._generation += 1
+        self._changed()
 
     def trunk_of(self, address: str) -> str | None:
         """The trunk of a source address."""
@@ -191,8 +194,8 @@ class EdgePolicy:
         """Requests inside dialogs may come from an address that we have dialled; see `release_dialled`."""
         address = _plain(address)
         self._dialled[address] += 1
-        if self._dialled[address] == 1:
-            self._generation += 1
+        if self._dialled[address] == 1 and self._lookup(address) is None:
+            self._changed()
 
     def release_dialled(self, address: str) -> None:
         """One leg to `address` is over."""
@@ -200,7 +203,8 @@ class EdgePolicy:
         self._dialled[address] -= 1
         if self._dialled[address] <= 0:
             del self._dialled[address]
-            self._generation += 1
+            if self._lookup(address) is None:
+                self._changed()
 
     def refuse_new(self, reason: str | None) -> None:
         """`"draining"`/`"overload"`: new INVITEs get 503 with Retry-After; None lifts it."""

@@ -155,8 +155,8 @@ class UAHandler(Protocol):
     def info_key(self, leg: SIPLeg, key: int, duration_ms: int) -> None:
         """A key by INFO (dtmf-relay or dtmf), as telephone-event code 0–15."""
 
-    def referred(self, leg: SIPLeg, refer_to: str) -> bool:
-        """A REFER that the edge let pass: False refuses it (603); True: 202, the handler does the rest."""
+    def referred(self, leg: SIPLeg, refer_to: str) -> None:
+        """A REFER that the edge let pass. It has been refused with 603: pjsua would follow it by itself."""
 
     def ended(self, leg: SIPLeg, cause: SIPCause) -> None:
         """The leg is over; exactly once."""

@@ -47,7 +47,19 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class UASettings:
-    """Everything that `PJUserAgent` is built from."""
+    """Everything that `PJUserAgent` is built from.
+
+    Attributes:
+        listeners: sockets; without `edge.c` only loopback addresses start.
+        user_agent: User-Agent and Server header.
+        max_calls: 0 takes what pjsua2 was built for.
+        session_timers, session_expires_s, session_min_se_s: RFC 4028.
+        reliable_provisional: RFC 3262.
+        edge: bounds of received messages.
+        resolver_timeout_s: for one resolution of a dialled name.
+        ladder: whether `UAHandler.ladder` is told of each message.
+        log_level: pjsip's own, 0–3; at 4 it would print message bodies.
+    """
 
     listeners: tuple[Listener, ...] = (Listener(),)
     user_agent: str = "sipivr"
@@ -58,3 +70,9 @@ class UASettings:
     reliable_provisional: Usage = Usage.OPTIONAL
     edge: EdgeLimits = field(default_factory=EdgeLimits)
     resolver_timeout_s: float = 3.0
+    ladder: bool = True
+    log_level: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.log_level <= 3:
+            raise ValueError("pjsip's log level must be 0 to 3: from 4 on it prints whole messages")
