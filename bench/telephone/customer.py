@@ -25,7 +25,7 @@ class CardInHand:
     security_code: str
 
 
-VISA: Final = CardInHand("4242424242424242", "1230", "123")
+VISA: Final = CardInHand("4111111111111111", "1230", "123")
 
 
 class Customer:

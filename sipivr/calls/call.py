@@ -33,7 +33,7 @@ from sipivr.calls.charging import (
     ChargeImpossible,
     ChargeResult,
     ChargeUnknown,
-    TestCardsOnly,
+    OnlyTestCards,
 )
 from sipivr.calls.media_leg import MediaLeg
 from sipivr.calls.media_link import MediaRefused, MediaWorker
@@ -374,7 +374,7 @@ class Call:
             case ChargeUnknown(payment=payment):
                 self._services.charging.listen(payment.id, lambda late: self._charged(attempt, late))
                 self.feed(events.ChargeUnknown(attempt))
-            case ChargeImpossible() | TestCardsOnly():
+            case ChargeImpossible() | OnlyTestCards():
                 self.feed(events.GatewayUnavailable(attempt))
 
     def _show(self, progress: effects.PublishProgress) -> None:

@@ -84,11 +84,11 @@ class ChargeImpossible:
 
 
 @dataclass(frozen=True, slots=True)
-class TestCardsOnly:
+class OnlyTestCards:
     """Test line, and the card is none of the simulator's: nothing was recorded or sent."""
 
 
-ChargeResult: TypeAlias = ChargeApproved | ChargeDeclined | ChargeUnknown | ChargeImpossible | TestCardsOnly
+ChargeResult: TypeAlias = ChargeApproved | ChargeDeclined | ChargeUnknown | ChargeImpossible | OnlyTestCards
 Resolved: TypeAlias = ChargeApproved | ChargeImpossible
 Listener: TypeAlias = Callable[[Resolved], None]
 
@@ -194,7 +194,7 @@ class Charging:
         gateway = self._gateways.of(shop)
         account = self._gateways.account(shop)
         if gateway.refuses(card) is not None:
-            return TestCardsOnly()
+            return OnlyTestCards()
         try:
             payment = await self._writer.run(
                 write.begin_payment,
@@ -260,7 +260,7 @@ class Charging:
                 return await self._declined(payment, outcome)
             case NotATestCard():
                 await self._not_charged(payment, "not_a_test_card")
-                return TestCardsOnly()
+                return OnlyTestCards()
             case OutcomeUnknown():
                 log.warning("payment %s: outcome unknown (%s)", payment.id, outcome.detail)
                 stored = await self._stored(
