@@ -276,6 +276,8 @@ static pj_bool_t on_data(const pjsip_rx_data *rdata)
             return PJ_TRUE;
     }
     ++edge.counters.foreign;
+    if ((rdata->tp_info.transport->flag & PJSIP_TRANSPORT_DATAGRAM) == 0)
+        pjsip_transport_shutdown(rdata->tp_info.transport); /* it would only cost a handle */
     return PJ_FALSE;
 }
 
@@ -292,6 +294,22 @@ static void on_unparsed(pjsip_tp_dropped_data *data)
 int sipivr_edge_abi(void)
 {
     return SIPIVR_EDGE_ABI;
+}
+
+void sipivr_edge_get_build(struct sipivr_edge_build *build)
+{
+    memset(build, 0, sizeof(*build));
+    build->pj_version = pj_get_version();
+    build->ioqueue = pj_ioqueue_name();
+    build->max_calls = PJSUA_MAX_CALLS;
+    build->max_packet_bytes = PJSIP_MAX_PKT_LEN;
+    build->max_handles = PJ_IOQUEUE_MAX_HANDLES;
+    build->max_log_level = PJ_LOG_MAX_LEVEL;
+    build->has_tls = PJSIP_HAS_TLS_TRANSPORT;
+    build->has_ipv6 = PJ_HAS_IPV6;
+#ifndef NDEBUG
+    build->has_asserts = 1;
+#endif
 }
 
 int sipivr_edge_start(void)
@@ -328,6 +346,7 @@ int sipivr_edge_stop(void)
 /* Runs from sipivr_edge_stop(), and when libDestroy comes first. Callbacks go: their owner may be gone. */
 static pj_status_t on_unload(void)
 {
+    sipivr_edge_forget_lookups();
     pjsip_rx_data_filter = NULL;
     free(edge.sources);
     edge.sources = NULL;

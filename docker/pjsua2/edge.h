@@ -81,10 +81,44 @@ struct sipivr_edge_network {
     uint8_t prefix; /* bits, 0 to 128 */
 };
 
+/* A host name that PJSIP wants to send a request to. */
+struct sipivr_edge_lookup {
+    uint64_t id;
+    const char *name;
+    size_t name_length;
+    int32_t port;          /* 0: none was given, so SRV applies (RFC 3263 section 4.2) */
+    int32_t is_secure;     /* sips: or transport=tls */
+    const char *transport; /* "UDP", "TCP" or "TLS"; "" when none was given, so NAPTR applies (section 4.1) */
+};
+
+/* One place to try. IPv4 as an IPv4-mapped address; transport 0 UDP, 1 TCP, 2 TLS. */
+struct sipivr_edge_address {
+    uint8_t address[16];
+    uint16_t port;
+    uint8_t transport;
+};
+
+/* What this build can do; config_site.h decides. */
+struct sipivr_edge_build {
+    const char *pj_version;
+    const char *ioqueue; /* "epoll" */
+    int32_t max_calls;   /* the most that uaConfig.maxCalls can be */
+    int32_t max_packet_bytes;
+    int32_t max_handles;
+    int32_t max_log_level;
+    int32_t has_tls;
+    int32_t has_ipv6;
+    int32_t has_asserts; /* then a packet may abort the process */
+};
+
+typedef void (*sipivr_edge_lookup_cb)(const struct sipivr_edge_lookup *lookup);
 typedef int32_t (*sipivr_edge_request_cb)(struct sipivr_edge_request *request);
 typedef void (*sipivr_edge_tap_cb)(const struct sipivr_edge_message *message);
 
 int sipivr_edge_abi(void);
+
+/* Needs no endpoint. */
+void sipivr_edge_get_build(struct sipivr_edge_build *build);
 
 /* After libInit and before the first transport, or what arrives between passes. 0, or a pj_status_t. */
 int sipivr_edge_start(void);
@@ -103,6 +137,18 @@ void sipivr_edge_set_tap(sipivr_edge_tap_cb cb);
  * 0, or -1 when memory is short or a prefix is above 128, and then the old list holds.
  */
 int sipivr_edge_set_sources(const struct sipivr_edge_network *networks, size_t count);
+
+/* Takes over names, which otherwise fail at once (patches/0002). Each question must be answered some time, by
+ * sipivr_edge_resolved() with the addresses in the order to try, up to 8 of them, or with none for a failure;
+ * from within the callback or later. 0, or a pj_status_t.
+ */
+int sipivr_edge_set_lookup(sipivr_edge_lookup_cb cb);
+
+/* -1: nobody waits for this any more. */
+int sipivr_edge_resolved(uint64_t id, const struct sipivr_edge_address *addresses, size_t count);
+
+/* Between edge.c and edge_lookup.c only. */
+void sipivr_edge_forget_lookups(void);
 
 void sipivr_edge_get_counters(struct sipivr_edge_counters *counters);
 

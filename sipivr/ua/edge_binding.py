@@ -16,166 +16,80 @@ reach.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum
-from ipaddress import IPv4Network, IPv6Network
-from typing import ClassVar, Final, TypeAlias
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network
+from typing import Final
 
 from sipivr.ua import edge_abi
+from sipivr.ua.edge_types import (
+    EdgeAddress,
+    EdgeBuild,
+    EdgeCounters,
+    EdgeDirection,
+    EdgeLookup,
+    EdgeMessage,
+    EdgeRequest,
+    EdgeVerdict,
+    FailureHandler,
+    LookupHandler,
+    RequestHandler,
+    SourceNetwork,
+    TapHandler,
+)
+
+__all__ = [
+    "EdgeAddress",
+    "EdgeBinding",
+    "EdgeBuild",
+    "EdgeCounters",
+    "EdgeDirection",
+    "EdgeError",
+    "EdgeLookup",
+    "EdgeMessage",
+    "EdgeRequest",
+    "EdgeVerdict",
+    "FailureHandler",
+    "LookupHandler",
+    "RequestHandler",
+    "SourceNetwork",
+    "TapHandler",
+    "available",
+    "build_info",
+]
 
 _IPV4_MAPPED_BITS: Final = 96
+_TRANSPORT_CODES: Final = {"UDP": 0, "TCP": 1, "TLS": 2}
 
 
 class EdgeError(Exception):
     """The edge cannot be used: it is not in the loaded pjsua2, or PJSIP refused it."""
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeRequest:
-    """A SIP request as it came in, before PJSIP has answered or remembered anything of it.
-
-    Attributes:
-        transport: The kind of transport it came by.
-        source_address: Numeric address of the sender, IPv6 without brackets.
-        source_port: The sender's port.
-        local_address: Numeric address it arrived at; the wildcard when the socket is bound to that.
-        local_port: Port it arrived at.
-        raw: The message's own bytes. An INFO's body may hold a customer's keys: never log them.
-        method: Method in the sender's spelling.
-        call_id: Value of Call-ID.
-        header_count: Headers as PJSIP parsed them; a comma-separated list counts each of its values.
-        crypto_count: Lines that begin with ``a=crypto``, in whatever kind of body.
-        has_replaces: Whether a Replaces header is there (RFC 3891).
-        has_to_tag: Whether To carries a tag, so that the sender thinks of a dialog.
-        in_dialog: Whether that dialog exists here.
-        in_transaction: Whether it is a retransmission, or the ACK or CANCEL of an INVITE that is alive.
-    """
-
-    transport: str
-    source_address: str
-    source_port: int
-    local_address: str
-    local_port: int
-    raw: bytes
-    method: str
-    call_id: str
-    header_count: int
-    crypto_count: int
-    has_replaces: bool
-    has_to_tag: bool
-    in_dialog: bool
-    in_transaction: bool
-
-    def __repr__(self) -> str:
-        """Leave the bytes out: a body may carry keys."""
-        return (
-            f"EdgeRequest({self.method!r} from {self.transport} {self.source_address} "
-            f"port {self.source_port}, {len(self.raw)} bytes, call_id={self.call_id!r})"
-        )
-
-
-class EdgeDirection(Enum):
-    """Which way a message went, as seen from the switch."""
-
-    RECEIVED = "received"
-    SENT = "sent"
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeMessage:
-    """A SIP message on the wire, for the ladder. ``raw`` is byte for byte what was received or is sent."""
-
-    direction: EdgeDirection
-    transport: str
-    remote_address: str
-    remote_port: int
-    local_address: str
-    local_port: int
-    raw: bytes
-    call_id: str
-
-    def __repr__(self) -> str:
-        """Leave the bytes out: a body may carry keys."""
-        return (
-            f"EdgeMessage({self.direction.value}, {self.transport} {self.remote_address} "
-            f"port {self.remote_port}, {len(self.raw)} bytes, call_id={self.call_id!r})"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeVerdict:
-    """What becomes of a request: ``EdgeVerdict.PASS``, ``EdgeVerdict.DROP`` or ``EdgeVerdict.answer(503)``.
-
-    An answer is stateless: no transaction is kept, and a retransmission is asked about again. An ACK is never
-    answered; the verdict then means drop.
-    """
-
-    code: int
-    retry_after_s: int = 0
-
-    PASS: ClassVar[EdgeVerdict]
-    DROP: ClassVar[EdgeVerdict]
-
-    @classmethod
-    def answer(cls, status: int, *, retry_after_s: int = 0) -> EdgeVerdict:
-        """Answer with a final status, and with Retry-After when ``retry_after_s`` is positive.
-
-        Raises:
-            ValueError: The status is not within 300 to 699, or the delay is not within 0 to 86,400 s.
-        """
-        if not 300 <= status <= 699:
-            raise ValueError(f"{status} is no status to refuse a request with")
-        if not 0 <= retry_after_s <= 86_400:
-            raise ValueError(f"Retry-After of {retry_after_s} s")
-        return cls(status, retry_after_s)
-
-
-EdgeVerdict.PASS = EdgeVerdict(edge_abi.PASS)
-EdgeVerdict.DROP = EdgeVerdict(edge_abi.DROP)
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeCounters:
-    """Counts since ``start()``. Each parsed request is in exactly one of the first five.
-
-    Attributes:
-        passed: Requests handed on to PJSIP.
-        dropped: Requests dropped by verdict, and ACKs that a verdict would have answered.
-        answered: Requests answered by verdict.
-        unanswered: Requests whose answer PJSIP could not send.
-        failed_closed: Requests dropped because there was no handler, or its verdict was none.
-        unparsed: Data that PJSIP could not read as SIP; it never reaches a handler.
-        keepalives: Blank lines before a message or alone (RFC 5626 §3.5.1).
-        foreign: Data from outside ``set_sources()``, thrown away unparsed.
-        responses: Responses received.
-        sent: Messages handed to a transport.
-        handler_failures: Exceptions that a handler raised; those of the request handler dropped the request.
-    """
-
-    passed: int
-    dropped: int
-    answered: int
-    unanswered: int
-    failed_closed: int
-    unparsed: int
-    keepalives: int
-    foreign: int
-    responses: int
-    sent: int
-    handler_failures: int
-
-
-RequestHandler: TypeAlias = Callable[[EdgeRequest], EdgeVerdict]
-TapHandler: TypeAlias = Callable[[EdgeMessage], None]
-FailureHandler: TypeAlias = Callable[[BaseException], None]
-SourceNetwork: TypeAlias = IPv4Network | IPv6Network
-
-
 def available() -> bool:
     """Tell whether the installed pjsua2 carries our ``edge.c``, in the version that this module speaks."""
     library = edge_abi.load()
     return library is not None and int(library.sipivr_edge_abi()) == edge_abi.EDGE_ABI
+
+
+def build_info() -> EdgeBuild | None:
+    """Tell how the loaded pjsua2 was built; None when it is not ours. Needs no endpoint."""
+    library = edge_abi.load()
+    if library is None or int(library.sipivr_edge_abi()) != edge_abi.EDGE_ABI:
+        return None
+    edge_abi.declare(library)
+    build = edge_abi.CBuild()
+    library.sipivr_edge_get_build(ctypes.byref(build))
+    return EdgeBuild(
+        pj_version=edge_abi.text(build.pj_version),
+        ioqueue=edge_abi.text(build.ioqueue),
+        max_calls=build.max_calls,
+        max_packet_bytes=build.max_packet_bytes,
+        max_handles=build.max_handles,
+        max_log_level=build.max_log_level,
+        has_tls=bool(build.has_tls),
+        has_ipv6=bool(build.has_ipv6),
+        has_asserts=bool(build.has_asserts),
+    )
 
 
 class EdgeBinding:
@@ -196,13 +110,7 @@ class EdgeBinding:
         abi = int(library.sipivr_edge_abi())
         if abi != edge_abi.EDGE_ABI:
             raise EdgeError(f"pjsua2's edge.c speaks ABI {abi}, not {edge_abi.EDGE_ABI}: build it again")
-        library.sipivr_edge_set_request_callback.argtypes = [edge_abi.REQUEST_CB]
-        library.sipivr_edge_set_request_callback.restype = None
-        library.sipivr_edge_set_tap.argtypes = [edge_abi.TAP_CB]
-        library.sipivr_edge_set_tap.restype = None
-        library.sipivr_edge_get_counters.argtypes = [ctypes.POINTER(edge_abi.CCounters)]
-        library.sipivr_edge_get_counters.restype = None
-        library.sipivr_edge_set_sources.argtypes = [ctypes.POINTER(edge_abi.CNetwork), ctypes.c_size_t]
+        edge_abi.declare(library)
         self._library = library
         self._on_failure = on_failure
         self._handler_failures = 0
@@ -211,6 +119,8 @@ class EdgeBinding:
         # C keeps these pointers; the objects behind them live as long as the binding.
         self._request_cb = edge_abi.REQUEST_CB(self._decide)
         self._tap_cb = edge_abi.TAP_CB(self._show)
+        self._lookup_cb = edge_abi.LOOKUP_CB(self._look_up)
+        self._lookup_handler: LookupHandler | None = None
 
     def start(self, request_handler: RequestHandler, tap_handler: TapHandler | None = None) -> None:
         """Put the gate in place. Call after ``libInit`` and before any transport is created.
@@ -241,6 +151,7 @@ class EdgeBinding:
         self._library.sipivr_edge_stop()
         self._request_handler = None
         self._tap_handler = None
+        self._lookup_handler = None
 
     def set_sources(self, networks: Iterable[SourceNetwork] | None) -> None:
         """Say who may be heard; data of all others is counted and thrown away before it is parsed.
@@ -259,6 +170,29 @@ class EdgeBinding:
         array = (edge_abi.CNetwork * max(1, len(entries)))(*entries)
         if self._library.sipivr_edge_set_sources(array, len(entries)) != 0:
             raise EdgeError(f"the list of {len(entries)} networks was not taken")
+
+    def set_lookup(self, handler: LookupHandler) -> None:
+        """Take over the host names that PJSIP meets; until then each of them fails at once.
+
+        Args:
+            handler: Told of a name. It returns at once, and calls ``resolved()`` then or later, in any case.
+
+        Raises:
+            EdgeError: The endpoint is not initialised.
+        """
+        self._lookup_handler = handler
+        status = int(self._library.sipivr_edge_set_lookup(self._lookup_cb))
+        if status != 0:
+            raise EdgeError(f"PJSIP refused the resolver: status {status}")
+
+    def resolved(self, lookup_id: int, addresses: Sequence[EdgeAddress]) -> bool:
+        """Answer a lookup with the addresses in the order to try (up to 8 are), or with none for a failure.
+
+        Returns:
+            Whether PJSIP was still waiting for it.
+        """
+        array = (edge_abi.CAddress * max(1, len(addresses)))(*map(_c_address, addresses))
+        return int(self._library.sipivr_edge_resolved(lookup_id, array, len(addresses))) == 0
 
     def counters(self) -> EdgeCounters:
         """Read the counts since ``start()``; they stay readable after ``stop()``."""
@@ -285,6 +219,17 @@ class EdgeBinding:
             if self._tap_handler is not None:
                 self._tap_handler(_message(pointer.contents))
         except BaseException as error:
+            self._report(error)
+
+    def _look_up(self, pointer: ctypes._Pointer[edge_abi.CLookup]) -> None:
+        c_lookup = pointer.contents
+        try:
+            if self._lookup_handler is None:
+                self.resolved(c_lookup.id, ())
+                return
+            self._lookup_handler(_lookup(c_lookup))
+        except BaseException as error:
+            self.resolved(c_lookup.id, ())
             self._report(error)
 
     def _report(self, error: BaseException) -> None:
@@ -325,13 +270,24 @@ def _message(c_message: edge_abi.CMessage) -> EdgeMessage:
     )
 
 
+def _lookup(c_lookup: edge_abi.CLookup) -> EdgeLookup:
+    return EdgeLookup(
+        lookup_id=c_lookup.id,
+        name=edge_abi.text_at(c_lookup.name, c_lookup.name_length),
+        port=c_lookup.port or None,
+        transport=edge_abi.text(c_lookup.transport) or None,
+        is_secure=bool(c_lookup.is_secure),
+    )
+
+
+def _c_address(address: EdgeAddress) -> edge_abi.CAddress:
+    entry = edge_abi.CAddress(port=address.port, transport=_TRANSPORT_CODES[address.transport])
+    entry.address[:] = edge_abi.mapped(address.address)
+    return entry
+
+
 def _c_network(network: SourceNetwork) -> edge_abi.CNetwork:
     entry = edge_abi.CNetwork()
-    if isinstance(network, IPv4Network):
-        address = b"\x00" * 10 + b"\xff\xff" + network.network_address.packed
-        entry.prefix = network.prefixlen + _IPV4_MAPPED_BITS
-    else:
-        address = network.network_address.packed
-        entry.prefix = network.prefixlen
-    entry.address[:] = address
+    entry.prefix = network.prefixlen + (_IPV4_MAPPED_BITS if isinstance(network, IPv4Network) else 0)
+    entry.address[:] = edge_abi.mapped(network.network_address)
     return entry
