@@ -22,6 +22,9 @@ from typing import Final
 
 DEFAULT_METHODS: Final = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "PRACK", "UPDATE", "INFO"})
 
+#: The last quarter of a bucket is kept for calls that are up.
+_SPARE: Final = 0.25
+
 #: RFC 3261 §18.2.2 would have us answer to wherever `maddr` points: a reflector, and a name to resolve.
 _VIA_MADDR: Final = re.compile(rb"^(?:via|v)[ \t]*:[^\r\n]*;[ \t]*maddr[ \t]*=", re.IGNORECASE | re.MULTILINE)
 
@@ -35,15 +38,15 @@ class EdgeTrunk:
         networks: source networks; the longest prefix over all trunks wins.
         extra_methods: allowed beyond `DEFAULT_METHODS`, e.g. `{"REFER"}`.
         allow_replaces: INVITE with `Replaces` may pass (RFC 3891).
-        requests_per_s, burst: token bucket for each source address.
+        requests_per_s, burst: token bucket for each source address; a call takes about three requests.
     """
 
     trunk: str
     networks: tuple[IPv4Network | IPv6Network, ...]
     extra_methods: frozenset[str] = frozenset()
     allow_replaces: bool = False
-    requests_per_s: float = 500.0
-    burst: int = 1000
+    requests_per_s: float = 5000.0
+    burst: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,7 @@ class EdgePolicy:
         if trunk is None and not (request.to_tag and _plain(request.source_address) in self._dialled):
             return Verdict(Action.DROPPED, "unknown_source")
         new = request.method == "INVITE" and not request.to_tag and not request.in_transaction
-        if not self._take_token(request.source_address, trunk, now):
+        if not self._take_token(request.source_address, trunk, now, spare=_SPARE if new else 0.0):
             if new:
                 return self._answer(trunk, request, 503, "rate", self._limits.retry_after_s)
             return Verdict(Action.DROPPED, "rate", trunk=trunk.trunk if trunk else None)
@@ -286,7 +289,7 @@ class EdgePolicy:
                 return trunk
         return None
 
-    def _take_token(self, address: str, trunk: EdgeTrunk | None, now: float) -> bool:
+    def _take_token(self, address: str, trunk: EdgeTrunk | None, now: float, *, spare: float) -> bool:
         rate, burst = (trunk.requests_per_s, trunk.burst) if trunk else (100.0, 200)
         bucket = self._buckets.get(address)
         if bucket is None:
@@ -297,7 +300,7 @@ class EdgePolicy:
             self._buckets.move_to_end(address)
         bucket.tokens = min(burst, bucket.tokens + max(0.0, now - bucket.at) * rate)
         bucket.at = now
-        if bucket.tokens < 1:
+        if bucket.tokens < max(1.0, burst * spare):
             return False
         bucket.tokens -= 1
         return True

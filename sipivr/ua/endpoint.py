@@ -32,7 +32,7 @@ from sipivr.ua.ports import IncomingInvite, SIPLeg, UAError, UAHandler, UAStatis
 from sipivr.ua.resolve import Destination, DNSLookup, ResolveError, Resolver
 from sipivr.ua.sdp import SDPError, SessionDescription
 from sipivr.ua.sdp_parser import parse_sdp
-from sipivr.ua.settings import Transport, UASettings, Usage
+from sipivr.ua.settings import Transport, UASettings
 
 logger = logging.getLogger(__name__)
 
@@ -272,7 +272,6 @@ class PJUserAgent:
         leg = self._new_leg(outgoing=False)
         leg.offered(body is not None, offer)
         leg.sip_call_id = message.first("call-id") or ""
-        leg.reliable = _wants_reliable(message) and self._settings.reliable_provisional is not Usage.OFF
         self._adopt(leg, PJCall(leg, account, slot))
         self._occupy(leg, slot)
         address, port = _split_source(source)
@@ -420,6 +419,3 @@ def _split_source(source: str) -> tuple[str, int]:
     address, _, port = source.rpartition(":")
     return address.strip("[]"), int(port) if port.isdigit() else 0
 
-
-def _wants_reliable(message: SIPMessage) -> bool:
-    return any("100rel" in value for name in ("supported", "require") for value in message.all(name))

@@ -9,9 +9,9 @@ States of a leg, its owner is the loop thread:
 - *ended*: DISCONNECTED has been handled. The pj object is dropped outside of callbacks and only while no
   other call uses its slot: its destructor clears the slot's owner and hangs it up, whoever that is by then.
 
-What we answer to the first INVITE goes out as a body of our own making (`txOption.msgBody`), byte for byte;
-offers and later answers go through `onCallSdpCreated` and pjmedia's negotiator, and `check_sent` compares
-what went out. Every callback runs inside `_guarded`, once: a fault ends this call and is counted.
+Our descriptions go through `onCallSdpCreated` and pjmedia's negotiator, which keeps their address, port and
+formats; `check_sent` compares what went out, because pjsua falls back to a description of its own when it
+cannot read ours. Every callback runs inside `_guarded`, once: a fault ends this call and is counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import pjsua2 as pj
 from sipivr.ua.info import info_key
 from sipivr.ua.message import SIPMessage, SIPMessageError, parse_message
 from sipivr.ua.negotiation import MediaTerms, Negotiator
-from sipivr.ua.ports import LegTimes, SIPCause
+from sipivr.ua.ports import LegTimes, SIPCause, UAError
 from sipivr.ua.sdp import Direction, SDPError, SessionDescription
 from sipivr.ua.sdp_parser import parse_sdp
 
@@ -43,7 +43,7 @@ _P = ParamSpec("_P")
 _Q850: Final = re.compile(r"Q\.850\s*;(?:.*;)?\s*cause\s*=\s*([0-9]{1,3})", re.IGNORECASE)
 _MAX_REASON: Final = 128
 _REOFFER_ATTEMPTS: Final = 4
-#: What pjmedia settles on when `prepare` was not called: the discard port (RFC 863), nothing flows.
+#: What pjmedia settles on for a call that will be refused: the discard port (RFC 863). It is never sent.
 _PLACEHOLDER: Final = ("127.0.0.1", 9)
 
 
@@ -123,7 +123,6 @@ class PJLeg:
         self.slot = -1
         self.sip_call_id = ""
         self.dialled_address: str | None = None
-        self.reliable = False
         self._arriving: list[Callable[[], None]] | None = None
         self._offered = False
         self._first_offer: SessionDescription | None = None
@@ -133,7 +132,6 @@ class PJLeg:
         self._session_version = 0
         self._expected: tuple[bytes, ...] = ()
         self._heard: bytes | None = None
-        self._early_answered = False
         self._confirmed = False
         self._ended_by_us = False
         self._failing: tuple[int, str] | None = None
@@ -175,11 +173,13 @@ class PJLeg:
         """See `SIPLeg`."""
         if self._times.ringing is None:
             self._times.ringing = time.time()
+        self._settle(sdp)
         # pjsip negotiates early only in 183 (and 182, 189): a 180 with SDP would leave its own view behind.
         self._do(lambda call: self._respond(call, 183 if sdp and status == 180 else status, sdp, {}))
 
     def answer(self, sdp: SessionDescription) -> None:
         """See `SIPLeg`."""
+        self._settle(sdp)
         self._do(lambda call: self._respond(call, 200, sdp, {}))
 
     def refuse(self, status: int, headers: Mapping[str, str] | None = None) -> None:
@@ -255,10 +255,7 @@ class PJLeg:
     def local_sdp(self, answering: bool) -> SessionDescription | None:
         """Our description for pjmedia, None to let pjmedia's own stand (it is never sent then)."""
         if answering and not self._outgoing and not self._confirmed and self._first_answer is None:
-            self._first_answer = self._placeholder()
-            if self._first_answer is None:
-                return None
-            return self._stamped(self._first_answer, fresh=False)
+            return self._placeholder()
         sdp, self._next = self._next, None
         if sdp is None and answering and not self._confirmed:
             sdp = self._first_answer
@@ -377,19 +374,23 @@ class PJLeg:
         prm = pj.CallOpParam(delayed)
         prm.statusCode = status
         add_headers(prm.txOption, headers)
-        if sdp is not None and status < 300:
-            if self._offered:
-                stamped = self._stamped(sdp, fresh=False)
-                # RFC 3262 §5: after an answer in a reliable 183 the 200 carries none.
-                if not (self._early_answered and self.reliable):
-                    prm.txOption.contentType = "application/sdp"
-                    prm.txOption.msgBody = stamped.render()
-                    self._expect(stamped)
-                self._early_answered = status < 200
-            else:
-                only_audio(prm)
-                self._next = sdp
+        if delayed:
+            only_audio(prm)
+            self._next = self._own_offer = sdp
         call.answer(prm)
+
+    def _settle(self, sdp: SessionDescription | None) -> None:
+        """Within `incoming`, the first description named is the one; after it, another is our own mistake.
+
+        Raises:
+            UAError: pjsua has settled on another answer, or on none.
+        """
+        if sdp is None or not self._offered:
+            return
+        if self._first_answer is None and self._arriving is not None:
+            self._first_answer = sdp
+        if self._first_answer is None or self._first_answer.media != sdp.media:
+            raise UAError(500, "The answer to an INVITE must be given to `prepare` within `incoming`.")
 
     def _hang_up(self, call: PJCall, status: int, headers: Mapping[str, str]) -> None:
         prm = pj.CallOpParam()
@@ -430,12 +431,12 @@ class PJLeg:
         except SDPError:
             return None
 
-    def _stamped(self, sdp: SessionDescription, *, fresh: bool = True) -> SessionDescription:
+    def _stamped(self, sdp: SessionDescription) -> SessionDescription:
         """One o= identity for the whole dialog, its version rising (RFC 3264 §8)."""
         if self._origin is None:
             self._origin = (sdp.session_id, sdp.origin_address)
             self._session_version = sdp.session_version
-        elif fresh:
+        else:
             self._session_version = max(self._session_version + 1, sdp.session_version)
         session_id, address = self._origin
         return replace(

@@ -99,17 +99,21 @@ class SIPLeg(Protocol):
         """How it ended, None while it lives."""
 
     def prepare(self, sdp: SessionDescription) -> None:
-        """The answer that `ring` or `answer` will send: give it within `incoming`, when there is an offer.
+        """The answer that `ring` or `answer` will send; to be given within `incoming` when there is an offer.
 
-        pjsua settles its own view of the session before it sends 100; that view is what session-timer
-        refreshes repeat (RFC 4028 §7.4). A leg without it answers correctly but refreshes with a held stream.
+        pjsua settles the session's description before it sends 100, so it cannot be chosen later. `ring` and
+        `answer` called within `incoming` imply it; after it they must name the same description.
         """
 
     def ring(self, sdp: SessionDescription | None = None, status: int = 180) -> None:
         """180 or 183, with our answer when the peer shall hear us early (which fixes it, RFC 3264)."""
 
     def answer(self, sdp: SessionDescription) -> None:
-        """200 with `sdp`: the answer to the offer, or our offer when there was none."""
+        """200 with `sdp`: the answer to the offer, or our offer when there was none.
+
+        Raises:
+            UAError: there was an offer and `sdp` is not what `prepare` was given.
+        """
 
     def refuse(self, status: int, headers: Mapping[str, str] | None = None) -> None:
         """A final 3xx–6xx to an INVITE not yet answered."""
