@@ -13,6 +13,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +44,11 @@ from media.protocol import (
     StopPlaying,
     UnloadPrompt,
 )
-from sipivr.ua.edge import EdgeRefusal
+from sipivr.ua.edge import EdgeRefusal, EdgeTrunk
 from sipivr.ua.ladder import LadderEntry
 from sipivr.ua.ports import IncomingInvite, SIPCause, SIPLeg
-from sipivr.ua.sdp import MediaTerms, NegotiatedAudio, Negotiator, SessionDescription
+from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio, Negotiator
+from sipivr.ua.sdp import SessionDescription
 from sipivr.ua.settings import Listener, UASettings
 
 log = logging.getLogger(__name__)
@@ -227,6 +229,7 @@ class Telephone:
         lines: calls at once; each has an RTP port.
         terms: codecs and telephone-event of our offers and answers.
         record: keep what is heard and said of every call.
+        peers: networks that may call us.
     """
 
     def __init__(
@@ -237,7 +240,9 @@ class Telephone:
         lines: int = 32,
         terms: MediaTerms | None = None,
         record: bool = True,
+        peers: tuple[str, ...] = ("127.0.0.0/8", "::1/128"),
     ) -> None:
+        self._peers = peers
         self._address = address
         self._terms = terms or MediaTerms()
         self._record = record
@@ -255,6 +260,7 @@ class Telephone:
         self.agent = PJUserAgent(UASettings(listeners=(listener,), user_agent="sipivr telephone"), self)
 
     async def __aenter__(self) -> Telephone:
+        self.agent.edge.replace_trunks((EdgeTrunk("peers", tuple(map(ip_network, self._peers))),))
         await self.agent.start()
         self._ticker = asyncio.create_task(self._tick())
         return self

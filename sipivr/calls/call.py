@@ -46,7 +46,7 @@ from sipivr.store import write
 from sipivr.store.errors import StoreError
 from sipivr.store.records import ClaimRefused, Merchant, Number, PaymentSession, RefusalReason, Shop
 from sipivr.ua.ports import SIPCause, SIPLeg
-from sipivr.ua.sdp import NegotiatedAudio
+from sipivr.ua.negotiation import NegotiatedAudio
 
 log = logging.getLogger(__name__)
 

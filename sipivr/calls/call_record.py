@@ -11,7 +11,7 @@ from sipivr.dialogue.effects import Result
 from sipivr.dialogue.states import CaptureState
 from sipivr.store import write
 from sipivr.ua.ports import SIPCause, SIPLeg
-from sipivr.ua.sdp import NegotiatedAudio
+from sipivr.ua.negotiation import NegotiatedAudio
 
 _OPEN: Final = frozenset(
     {CaptureState.PAN, CaptureState.EXPIRY, CaptureState.SECURITY_CODE, CaptureState.CONFIRM}

@@ -23,7 +23,8 @@ from media.protocol import (
     UpdateLeg,
 )
 from sipivr.calls.media_link import LegEvents, MediaLink, MediaWorker
-from sipivr.ua.sdp import MediaTerms, NegotiatedAudio, Negotiator, SessionDescription
+from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio, Negotiator
+from sipivr.ua.sdp import SessionDescription
 
 
 class MediaLeg:
