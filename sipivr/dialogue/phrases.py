@@ -71,6 +71,7 @@ class PhraseKey(enum.StrEnum):
 
     GREETING = "greeting"
     IDENTIFICATION_PROMPT = "identification_prompt"
+    IDENTIFICATION_PROMPT_OPEN = "identification_prompt_open"
     IDENTIFICATION_DIGITS_SO_FAR = "identification_digits_so_far"
     IDENTIFICATION_INCOMPLETE = "identification_incomplete"
     IDENTIFICATION_REFUSED = "identification_refused"
@@ -80,7 +81,7 @@ class PhraseKey(enum.StrEnum):
     CAPTURE_INTRODUCTION_VOICE_PASSES = "capture_introduction_voice_passes"
     PAN_PROMPT = "pan_prompt"
     PAN_DIGITS_SO_FAR = "pan_digits_so_far"
-    PAN_FINISH_WITH_POUND = "pan_finish_with_pound"
+    FINISH_WITH_POUND = "finish_with_pound"
     PAN_WRONG_LENGTH = "pan_wrong_length"
     PAN_WRONG = "pan_wrong"
     BRAND_NOT_ACCEPTED = "brand_not_accepted"
@@ -147,6 +148,9 @@ CATALOGUE: Final[dict[PhraseKey, PhraseSpec]] = {
     PhraseKey.IDENTIFICATION_PROMPT: PhraseSpec(
         "Please key in the identification number ({count} digits).", (DigitCount,)
     ),
+    PhraseKey.IDENTIFICATION_PROMPT_OPEN: PhraseSpec(
+        "Please key in the identification number, then pound (numbers of several lengths are in use)."
+    ),
     PhraseKey.IDENTIFICATION_DIGITS_SO_FAR: PhraseSpec(
         "{count} digits of the identification number have arrived so far. Please go on.", (DigitCount,)
     ),
@@ -173,7 +177,7 @@ CATALOGUE: Final[dict[PhraseKey, PhraseSpec]] = {
         "{count} digits have been received. Please go on (8桁まで受け付けました。続きを押してください).",
         (DigitCount,),
     ),
-    PhraseKey.PAN_FINISH_WITH_POUND: PhraseSpec("If that is the whole number, press pound; if not, go on."),
+    PhraseKey.FINISH_WITH_POUND: PhraseSpec("If that is the whole number, press pound; if not, go on."),
     PhraseKey.PAN_WRONG_LENGTH: PhraseSpec(
         "The card number has the wrong length: {count} digits arrived.", (DigitCount,)
     ),
@@ -219,8 +223,8 @@ CATALOGUE: Final[dict[PhraseKey, PhraseSpec]] = {
         "The operator has cleared this entry; please key it again. (Prompt follows.)"
     ),
     PhraseKey.NO_KEYS_HEARD: PhraseSpec(
-        "No key has been heard yet. On a smartphone open the keypad on the screen; on an older telephone press "
-        "the tone button first."
+        "No key has been heard yet. On a smartphone open the keypad on the screen; on an older telephone "
+        "press the tone button first."
     ),
     PhraseKey.LINE_RESTORED: PhraseSpec(
         "There was a short disturbance; please key this entry again. (Prompt follows.)"
