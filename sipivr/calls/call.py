@@ -40,8 +40,6 @@ from sipivr.calls.media_link import MediaRefused, MediaWorker
 from sipivr.calls.services import Services
 from sipivr.calls.snapshots import snapshot
 from sipivr.dialogue import Dialogue, effects, events
-from sipivr.dialogue.phrases import Amount, Phrase, PhraseKey, ShopName
-from sipivr.dialogue.session import SessionSnapshot
 from sipivr.store import write
 from sipivr.store.errors import StoreError
 from sipivr.store.records import ClaimRefused, Merchant, Number, PaymentSession, RefusalReason, Shop
@@ -346,17 +344,12 @@ class Call:
             claimed, shop, self.merchant, services.today(), services.directory.attempts(claimed.id)
         )
         # The claim must not wait for a voice: these are usually there since the session was created.
-        services.background(self._prepare(picture))
+        services.background(
+            services.prompts.prepare_session(
+                picture.language, picture.shop_name, picture.amount, picture.currency
+            )
+        )
         self.feed(events.SessionClaimed(request, picture))
-
-    async def _prepare(self, picture: SessionSnapshot) -> None:
-        amount = Amount(picture.amount, picture.currency)
-        for phrase in (
-            Phrase(PhraseKey.SHOP_AND_AMOUNT, (ShopName(picture.shop_name), amount)),
-            Phrase(PhraseKey.CONFIRM_AMOUNT, (amount,)),
-            Phrase(PhraseKey.PAYMENT_APPROVED, (amount,)),
-        ):
-            await self._services.prompts.render(picture.language, phrase)
 
     def _submit(self, effect: effects.SubmitCharge) -> None:
         session, shop = self.session, self._shop

@@ -31,8 +31,8 @@ class Prompts(Protocol):
     async def render(self, language: str, phrase: Phrase) -> Path:
         """The phrase's file, synthesised if need be; never fails (a missing voice falls back)."""
 
-    def keeps(self, path: Path) -> bool:
-        """Whether the file is a fixed phrase, which workers hold for good."""
+    async def prepare_session(self, language: str, shop_name: str, amount: int, currency: str) -> None:
+        """Makes what a payment session will say, before its call comes."""
 
 
 class Directory(Protocol):
