@@ -37,7 +37,12 @@ def test_the_way_to_an_approval(world: World) -> None:
     assert world.session_now(session.id).status is SessionStatus.AUTHORIZING
     execute(world, payment.id)
     closed = close(
-        world, payment.id, PaymentStatus.APPROVED, approval_number="000123", transaction_id="t", forward="2a99"
+        world,
+        payment.id,
+        PaymentStatus.APPROVED,
+        approval_number="000123",
+        transaction_id="t",
+        forward="2a99",
     )
     assert closed.executed_at and closed.closed_at and closed.approval_number == "000123"
     paid = world.session_now(session.id)
@@ -74,7 +79,13 @@ def test_declines_let_another_card_be_tried_five_times_with_new_gateway_ids(worl
         payment = begin(world, session.id, call.id)
         ids.append(payment.gateway_order_id)
         execute(world, payment.id)
-        close(world, payment.id, PaymentStatus.DECLINED, error_codes=["42G120000"], error_category="another_card")
+        close(
+            world,
+            payment.id,
+            PaymentStatus.DECLINED,
+            error_codes=["42G120000"],
+            error_category="another_card",
+        )
         expected = SessionStatus.CLAIMED if attempt < 4 else SessionStatus.DECLINED
         assert world.session_now(session.id).status is expected
     assert ids == ["A1", "A1-2", "A1-3", "A1-4", "A1-5"]

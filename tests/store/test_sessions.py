@@ -36,10 +36,10 @@ def test_a_session_has_a_number_for_five_minutes_and_a_number_to_dial(world: Wor
     assert session.identification_number not in str(event.object)
 
 
-@pytest.mark.parametrize(
-    "order_id", ["", "a" * 25, "A_1", "A 1", "注文", "A-1", "A-12", "A1\n", "A-1\n"]
-)
-def test_order_ids_that_the_gateway_or_a_suffix_could_not_take_are_refused(world: World, order_id: str) -> None:
+@pytest.mark.parametrize("order_id", ["", "a" * 25, "A_1", "A 1", "注文", "A-1", "A-12", "A1\n", "A-1\n"])
+def test_order_ids_that_the_gateway_or_a_suffix_could_not_take_are_refused(
+    world: World, order_id: str
+) -> None:
     with pytest.raises(Invalid):
         world.session(order_id)
 
@@ -173,7 +173,9 @@ def test_ending_the_call_gives_the_session_back_while_its_number_is_valid(world:
     assert released.identification_number == session.identification_number
     again = claim(world, session.identification_number, world.call().id, T0 + 2 * MINUTE)
     assert isinstance(again, PaymentSession)
-    write.call_ended(world.store, call=again.call or "", outcome="abandoned", ended_by="customer", now=T0 + 9 * MINUTE)
+    write.call_ended(
+        world.store, call=again.call or "", outcome="abandoned", ended_by="customer", now=T0 + 9 * MINUTE
+    )
     assert world.session_now(session.id).status is SessionStatus.EXPIRED
 
 
@@ -192,7 +194,10 @@ def test_release_is_for_the_call_that_holds_it(world: World) -> None:
     session, call = world.claimed()
     with pytest.raises(Conflict):
         write.release_claim(world.store, session=session.id, call=world.call().id, now=T0)
-    assert write.release_claim(world.store, session=session.id, call=call.id, now=T0).status is SessionStatus.OPEN
+    assert (
+        write.release_claim(world.store, session=session.id, call=call.id, now=T0).status
+        is SessionStatus.OPEN
+    )
 
 
 def test_open_sessions_expire_and_a_new_number_opens_them_again(world: World) -> None:
@@ -203,7 +208,9 @@ def test_open_sessions_expire_and_a_new_number_opens_them_again(world: World) ->
     assert world.session_now(session.id).identification_number is None
     assert world.session_now(claimed.id).status is SessionStatus.CLAIMED
     opened = write.issue_identification_number(world.store, ADMIN, session=session.id, now=T0 + 6 * MINUTE)
-    assert opened.status is SessionStatus.OPEN and opened.identification_number != session.identification_number
+    assert (
+        opened.status is SessionStatus.OPEN and opened.identification_number != session.identification_number
+    )
     write.expire_sessions(world.store, now=T0 + 20 * MINUTE)
     other = world.session("A1")
     with pytest.raises(OrderInProgress) as refused:
