@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
+from typing import Final, TypeAlias
 
 from sipivr.ua.edge import Action, EdgePolicy, EdgeRefusal, EdgeRequest, Verdict
-from sipivr.ua.edge_binding import EdgeBinding, EdgeDirection, EdgeMessage, EdgeVerdict
-from sipivr.ua.edge_binding import EdgeRequest as BoundRequest
+from sipivr.ua.edge_binding import EdgeBinding
+from sipivr.ua.edge_types import EdgeAddress, EdgeDirection, EdgeLookup, EdgeMessage, EdgeVerdict
+from sipivr.ua.edge_types import EdgeRequest as BoundRequest
 from sipivr.ua.ladder import LadderEntry, Way, ladder_entry
+from sipivr.ua.resolve import Destination, ResolveError
+
+LookUp: TypeAlias = Callable[[str, int | None, str | None, bool], Awaitable[Sequence[Destination]]]
+
+_MAX_LOOKUPS: Final = 64
+_MAX_ADDRESSES: Final = 8
 
 
 class EdgeAdapter:
@@ -19,6 +29,7 @@ class EdgeAdapter:
         on_refusal: told of new INVITEs of known trunks that were answered by the edge.
         on_message: told of each SIP message on the wire, either way.
         on_failure: told what a handler raised (the request was dropped then).
+        look_up: finds the addresses of a name: (name, port, transport, secure); raises `ResolveError`.
     """
 
     def __init__(
@@ -27,20 +38,27 @@ class EdgeAdapter:
         on_refusal: Callable[[EdgeRefusal], None],
         on_message: Callable[[EdgeMessage], None],
         on_failure: Callable[[BaseException], None],
+        look_up: LookUp,
     ) -> None:
         self._policy = policy
         self._on_refusal = on_refusal
         self._on_message = on_message
+        self._on_failure = on_failure
+        self._look_up = look_up
+        self._lookups: set[asyncio.Task[None]] = set()
         self._binding = EdgeBinding(on_failure)
 
     def start(self) -> None:
         """Puts the gate in place, before the first transport."""
         self._binding.start(self._decide, self._on_message)
+        self._binding.set_lookup(self._asked)
         self._policy.on_change(self._set_sources)
         self._set_sources()
 
     def stop(self) -> None:
         """Takes the gate away, after the last transport."""
+        for task in self._lookups:
+            task.cancel()
         self._binding.stop()
 
     def foreign(self) -> int:
@@ -50,6 +68,26 @@ class EdgeAdapter:
 
     def _set_sources(self) -> None:
         self._binding.set_sources(self._policy.sources)
+
+    def _asked(self, lookup: EdgeLookup) -> None:
+        if len(self._lookups) >= _MAX_LOOKUPS:
+            self._binding.resolved(lookup.lookup_id, ())
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(lookup))
+        self._lookups.add(task)
+        task.add_done_callback(self._lookups.discard)
+
+    async def _answer(self, lookup: EdgeLookup) -> None:
+        addresses: list[EdgeAddress] = []
+        try:
+            found = await self._look_up(lookup.name, lookup.port, lookup.transport, lookup.is_secure)
+            addresses = [EdgeAddress(ip_address(d.address), d.port, d.transport.value) for d in found]
+        except ResolveError:
+            # An empty answer fails the one request that asked.
+            pass
+        except Exception as error:
+            self._on_failure(error)
+        self._binding.resolved(lookup.lookup_id, addresses[:_MAX_ADDRESSES])
 
     def _decide(self, bound: BoundRequest) -> EdgeVerdict:
         request = EdgeRequest(

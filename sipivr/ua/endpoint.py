@@ -12,7 +12,6 @@ import logging
 import re
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Final
@@ -22,7 +21,7 @@ import pjsua2 as pj
 from sipivr.ua import edge_binding
 from sipivr.ua.edge import EdgePolicy, EdgeRefusal
 from sipivr.ua.edge_adapter import EdgeAdapter, message_entry
-from sipivr.ua.edge_binding import EdgeDirection, EdgeMessage
+from sipivr.ua.edge_types import EdgeDirection, EdgeMessage
 from sipivr.ua.identity import AddressURI, parse_address, read_invite
 from sipivr.ua.leg import PJCall, PJLeg, add_headers
 from sipivr.ua.loop import PJLoop
@@ -36,7 +35,6 @@ from sipivr.ua.settings import Transport, UASettings
 
 logger = logging.getLogger(__name__)
 
-_MAX_ROUTES: Final = 64
 _BYE_WAIT_S: Final = 2.0
 _VIA_TRANSPORT: Final = re.compile(r"SIP\s*/\s*2\.0\s*/\s*([A-Za-z]{2,8})", re.ASCII)
 _URI_TRANSPORT: Final = re.compile(r";\s*transport\s*=\s*(udp|tcp|tls)\b", re.IGNORECASE)
@@ -103,7 +101,6 @@ class PJUserAgent:
         self._pump: PJLoop | None = None
         self._transports: list[tuple[str, str, int, int]] = []
         self._account: _Account | None = None
-        self._routes: OrderedDict[Destination, _Account] = OrderedDict()
         self._legs: dict[int, PJLeg] = {}
         self._by_call_id: dict[str, PJLeg] = {}
         self._buried: dict[int, list[PJCall]] = {}
@@ -142,7 +139,9 @@ class PJUserAgent:
             config, self._call_limit = endpoint_config(self._settings, self._log_writer)
             endpoint.libInit(config)
             if present:
-                self._adapter = EdgeAdapter(self._policy, self._turned_away, self._seen, self._edge_failed)
+                self._adapter = EdgeAdapter(
+                    self._policy, self._turned_away, self._seen, self._edge_failed, self._look_up
+                )
                 self._adapter.start()
             for listener in self._settings.listeners:
                 number = endpoint.transportCreate(transport_type(listener), transport_config(listener))
@@ -151,7 +150,9 @@ class PJUserAgent:
             endpoint.libStart()
             endpoint.audDevManager().setNoDev()
             self._only_g711(endpoint)
-            self._account = self._new_account(None)
+            account = _Account(self)
+            account.create(account_config(self._settings))
+            self._account = account
         except pj.Error as error:
             raise UAError(500, f"pjsua2 did not start: {error.info()}") from None
         self._pump = PJLoop(endpoint, lambda error: self.fault(None, error))
@@ -173,7 +174,6 @@ class PJUserAgent:
         for slot in list(self._buried):
             self._buried[slot].clear()
         self._account = None
-        self._routes.clear()
         for *_, number in self._transports:
             endpoint.transportClose(number)
         self._transports.clear()
@@ -194,23 +194,22 @@ class PJUserAgent:
         uri = parse_address(target)
         if uri is None or uri.scheme == "tel" or any(c in target for c in "<>\r\n"):
             raise UAError(400, "The target is no sip: URI.")
-        destination = await self._resolve(uri, target)
+        destinations = await self._resolve(uri, target)
         if self._account is None:
             raise UAError(503, "The user agent is not running.")
         if len(self._legs) >= self._call_limit:
             raise UAError(503, "Every call slot is taken.")
-        account = self._account
-        if destination.host != destination.address:
-            account = self._route(destination)
         leg = self._new_leg(outgoing=True)
         leg.sip_call_id = secrets.token_hex(16)
         prm = pj.CallOpParam(True)
         prm.opt.customCallId = leg.sip_call_id
         prm.txOption.localUri = from_uri
         add_headers(prm.txOption, headers or {})
-        self._policy.allow_dialled(destination.address)
-        leg.dialled_address = destination.address
-        call = PJCall(leg, account, pj.PJSUA_INVALID_ID)
+        # pjsip asks for the name again and fails over among its addresses (RFC 3263 §4.3).
+        leg.dialled = tuple({destination.address for destination in destinations})
+        for address in leg.dialled:
+            self._policy.allow_dialled(address)
+        call = PJCall(leg, self._account, pj.PJSUA_INVALID_ID)
         self._adopt(leg, call)
         try:
             leg.invite(call, target, sdp, prm)
@@ -338,8 +337,8 @@ class PJUserAgent:
             return
         if self._by_call_id.get(leg.sip_call_id) is leg:
             del self._by_call_id[leg.sip_call_id]
-        if leg.dialled_address is not None:
-            self._policy.release_dialled(leg.dialled_address)
+        for address in leg.dialled:
+            self._policy.release_dialled(address)
         call, leg.call = leg.call, None
         if call is not None:
             call.leg = None
@@ -378,30 +377,7 @@ class PJUserAgent:
             wanted = codec.codecId.startswith(("PCMU/", "PCMA/"))
             endpoint.codecSetPriority(codec.codecId, 128 if wanted else 0)
 
-    def _new_account(self, proxy: str | None) -> _Account:
-        account = _Account(self)
-        account.create(account_config(self._settings, proxy))
-        return account
-
-    def _route(self, destination: Destination) -> _Account:
-        """An account whose hidden route (pjsip's `hide`) leads to an address while the request keeps the name.
-
-        Bounded: the least recently used one goes when it carries no call.
-        """
-        if destination in self._routes:
-            self._routes.move_to_end(destination)
-            return self._routes[destination]
-        if len(self._routes) >= _MAX_ROUTES and not self._legs:
-            self._routes.popitem(last=False)
-        if len(self._routes) >= _MAX_ROUTES * 2:
-            raise UAError(503, "Too many destinations are dialled at once.")
-        host = f"[{destination.address}]" if ":" in destination.address else destination.address
-        kind = destination.transport.value.lower()
-        account = self._new_account(f"sip:{host}:{destination.port};transport={kind};lr;hide")
-        self._routes[destination] = account
-        return account
-
-    async def _resolve(self, uri: AddressURI, target: str) -> Destination:
+    async def _resolve(self, uri: AddressURI, target: str) -> tuple[Destination, ...]:
         transport = _URI_TRANSPORT.search(target)
         try:
             found = await self._resolver.resolve(
@@ -412,10 +388,18 @@ class PJUserAgent:
             )
         except ResolveError as error:
             raise UAError(503, str(error)) from None
-        return found[0]
+        if self._adapter is None and found[0].host != found[0].address:
+            raise UAError(503, "Names can be dialled only with edge.c in pjsua2.")
+        return found
+
+    async def _look_up(
+        self, name: str, port: int | None, transport: str | None, secure: bool
+    ) -> tuple[Destination, ...]:
+        """A name that pjsip met: our own target again (from the cache), or one that a peer chose."""
+        kind = Transport(transport) if transport in Transport else None
+        return await self._resolver.resolve(name, port, kind, secure=secure)
 
 
 def _split_source(source: str) -> tuple[str, int]:
     address, _, port = source.rpartition(":")
     return address.strip("[]"), int(port) if port.isdigit() else 0
-

@@ -122,7 +122,7 @@ class PJLeg:
         self.call: PJCall | None = None
         self.slot = -1
         self.sip_call_id = ""
-        self.dialled_address: str | None = None
+        self.dialled: tuple[str, ...] = ()
         self._arriving: list[Callable[[], None]] | None = None
         self._offered = False
         self._first_offer: SessionDescription | None = None

@@ -67,15 +67,11 @@ def transport_config(listener: Listener) -> pj.TransportConfig:
     return config
 
 
-def account_config(settings: UASettings, proxy: str | None) -> pj.AccountConfig:
-    """An account: no registration, no media of its own; `proxy` is a route all its requests take."""
+def account_config(settings: UASettings) -> pj.AccountConfig:
+    """The account of all calls: no registration, no media of its own."""
     config = pj.AccountConfig()
     config.idUri = "sip:sipivr@localhost"
     config.regConfig.registerOnAdd = False
-    if proxy is not None:
-        proxies = pj.StringVector()
-        proxies.append(proxy)
-        config.sipConfig.proxies = proxies
     # RTP is the media workers': loop transports open no socket.
     config.mediaConfig.useLoopMedTp = True
     # With SRTP off pjsua answers an RTP/SAVP offer 488 before we see it; keys and verdict are ours.
