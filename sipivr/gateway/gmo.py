@@ -14,11 +14,11 @@ from typing import Final
 
 import httpx
 
+from sipivr.card import Card
 from sipivr.gateway.gmo_errors import Effect, most_decisive
 from sipivr.gateway.gmo_wire import Answer, FormBody, MalformedAnswer, check_string_holds, parse_answer
 from sipivr.gateway.port import (
     Approved,
-    Card,
     Category,
     Declined,
     Entry,
@@ -43,7 +43,7 @@ from sipivr.gateway.transport import Answered, Lost, NotSent, Timeouts, Transpor
 
 DUPLICATE_ORDER_ID: Final = "E01040010"
 NO_SUCH_TRADE: Final = "E01110002"
-STILL_PROCESSING: Final = frozenset({"E90010001", "E01410010"})
+STILL_PROCESSING: Final = "E90010001"
 
 #: The gateway's clock; Japan has no summer time.
 JST: Final = dt.timezone(dt.timedelta(hours=9), "JST")
@@ -185,7 +185,7 @@ class GMOGateway:
         if answer.errors:
             if set(answer.errors) == {NO_SUCH_TRADE}:
                 return NoSuchTrade(answer.errors)
-            still = bool(STILL_PROCESSING.intersection(answer.errors))
+            still = STILL_PROCESSING in answer.errors
             return LookUpFailed("gateway", answer.errors, still_processing=still)
         try:
             return _trade(answer, order_id)

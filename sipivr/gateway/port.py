@@ -26,9 +26,10 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import re
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol, TypeAlias
+
+from sipivr.card import Card
 
 #: Characters and length that the gateways we know take as an order id.
 ORDER_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9-]{1,27}", re.ASCII)
@@ -288,33 +289,6 @@ class LookUpFailed:
 EntryResult: TypeAlias = Entry | Declined | OrderIdTaken | EntryUnknown
 Outcome: TypeAlias = Approved | Declined | OutcomeUnknown | NotATestCard
 LookUp: TypeAlias = Trade | NoSuchTrade | LookUpFailed
-
-
-class CardFields(Protocol):
-    """What `Card.disclose` lets out: ASCII digits in buffers that are wiped when the block ends."""
-
-    @property
-    def number(self) -> bytearray:
-        """The card number."""
-        ...
-
-    @property
-    def expire(self) -> bytearray:
-        """YYMM, the gateway's order."""
-        ...
-
-    @property
-    def security_code(self) -> bytearray | None:
-        """None where the shop asks for none."""
-        ...
-
-
-class Card(Protocol):
-    """What the gateways need of `sipivr.card.Card`."""
-
-    def disclose(self) -> AbstractContextManager[CardFields]:
-        """Open the one exit for digits."""
-        ...
 
 
 class Gateway(Protocol):

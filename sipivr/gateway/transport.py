@@ -161,9 +161,11 @@ class Transport:
             http2=False,
             retries=0,
             limits=httpx.Limits(
+                # A connection for each request: a peer that closes an idle connection just as a charge is
+                # written, or that sends an answer twice, would else turn a good charge into an unknown one
+                # and lock the order. A handshake costs less than that.
                 max_connections=max_connections,
-                max_keepalive_connections=max_connections,
-                keepalive_expiry=5.0,
+                max_keepalive_connections=0,
             ),
         )
         self._closed = False
@@ -197,6 +199,7 @@ class Transport:
             "POST",
             self._url.copy_with(path=path),
             headers={
+                "Host": self._url.netloc.decode("ascii"),
                 "Content-Type": "application/x-www-form-urlencoded",
                 "Content-Length": str(length),
                 "Accept": "*/*",

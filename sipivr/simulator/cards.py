@@ -1,4 +1,4 @@
-"""What each test card does. Numbers are in `docs/simulator.md`; here and in the ledger cards are names only."""
+"""What each test card does. Numbers are in `docs/simulator.md`; here and in the ledger a card is a name."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class Ledger:
             raise
         self._db.execute("COMMIT")
 
-    def note(self, call: str, shop_id: str, order_id: str, answer: str, delivery: str, at: float) -> None:
+    def note(self, call: str, *, shop_id: str, order_id: str, answer: str, delivery: str, at: float) -> None:
         """Note a request; `answer` is ``OK`` or the error codes."""
         self._db.execute(
             "INSERT INTO requests (at, call, shop_id, order_id, answer, delivery) VALUES (?, ?, ?, ?, ?, ?)",

@@ -21,7 +21,7 @@ _ALTER_JOBS: Final = ("SALES", "VOID", "RETURN", "RETURNX", "AUTH", "CAPTURE")
 
 
 def parse_form(body: bytes) -> dict[str, str]:
-    """Decode a form body: percent-encoded Shift_JIS. What does not decode becomes U+FFFD; the first counts."""
+    """Decode a form body: percent-encoded Shift_JIS. What does not decode becomes U+FFFD."""
     fields: dict[str, str] = {}
     for piece in body.split(b"&"):
         name, _, value = piece.partition(b"=")
@@ -36,7 +36,7 @@ def form_answer(fields: dict[str, str]) -> bytes:
 
 
 def error_answer(codes: list[str]) -> bytes:
-    """Write an error answer: two parallel lists. The class of ``42G020000`` is ``G02``, else the first three."""
+    """Write an error answer: two parallel lists. The class of ``42G020000`` is ``G02``."""
     classes = [code[2:5] if code.startswith("42") else code[:3] for code in codes]
     return f"ErrCode={'|'.join(classes)}&ErrInfo={'|'.join(codes)}".encode("ascii")
 
@@ -89,6 +89,8 @@ def amount_errors(fields: dict[str, str], *, needed: bool) -> list[str]:
         errors.append("E01070006")
     elif len(tax) > 7:
         errors.append("E01070005")
+    if not errors and int(amount or 0) + int(tax or 0) > 99_999_999:
+        errors.append("E01490005")
     return errors
 
 
@@ -164,9 +166,12 @@ def method_errors(fields: dict[str, str]) -> list[str]:
 
 
 def client_field_errors(fields: dict[str, str]) -> list[str]:
-    """Check the lengths of ClientField1 to 3."""
-    too_long = any(len(fields.get(f"ClientField{n}", "")) > 100 for n in (1, 2, 3))
-    return ["E01130012"] if too_long else []
+    """Check the lengths of ClientField1 to 3 and the flag."""
+    codes = ("E01320012", "E01330012", "E01340012")
+    errors = [code for n, code in enumerate(codes, 1) if len(fields.get(f"ClientField{n}", "")) > 100]
+    if fields.get("ClientFieldFlag", "") not in ("", "0", "1"):
+        errors.append("E01400007")
+    return errors
 
 
 def alter_job_errors(fields: dict[str, str]) -> list[str]:

@@ -1,0 +1,516 @@
+"""Card data in memory: types that hold it, check it, wipe it, and let it out at exactly one place.
+
+PCI DSS 3.3.1 forbids keeping the security code after authorization and 3.5.1 keeping a readable PAN at rest;
+we go further and keep both from every way in which Python values wander off: nothing here prints, formats,
+pickles, copies, compares, iterates or serialises. `repr` is a constant rather than an error, because a
+`repr` that raises would turn somebody's traceback into a second fault.
+
+Digits live in bytearrays of their full capacity from the start. A bytearray that grows is moved by the
+allocator and leaves its old bytes behind where no one can overwrite them.
+
+Owner: the dialogue makes and wipes these; the gateway adapter reads them once, through `Card.disclose()`:
+
+    with card.disclose() as fields:
+        body = encode(number=fields.number, expire=fields.expire, ...)
+
+That is the only way out. What it yields is overwritten when the block ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import hmac
+from typing import TYPE_CHECKING, ClassVar, Final, Never, Self, final
+
+from sipivr.card_brands import BRAND_RANGES, LONGEST_PAN, Brand, BrandRange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import date
+
+__all__ = [
+    "Brand",
+    "Card",
+    "CardFields",
+    "CardWipedError",
+    "Expiry",
+    "ExpiryEntry",
+    "ExpiryFault",
+    "PAN",
+    "PANEntry",
+    "PANFault",
+    "SecurityCode",
+    "SecurityCodeEntry",
+]
+
+EXPIRY_LENGTH: Final = 4
+LONGEST_SECURITY_CODE: Final = 4
+MAX_YEARS_AHEAD: Final = 20
+
+_ZERO: Final = ord("0")
+
+
+class CardWipedError(Exception):
+    """The card data was asked for after it had been wiped, or before it was complete. Carries no data."""
+
+
+def _buffer(size: int) -> bytearray:
+    """Every bytearray that ever holds a digit comes from here, so that a test can look at all of them."""
+    return bytearray(size)
+
+
+class _Secret:
+    """What may not be printed, copied, compared or serialised."""
+
+    __slots__ = ()
+    _shown: ClassVar[str] = "<hidden>"
+
+    def __repr__(self) -> str:
+        return self._shown
+
+    def __str__(self) -> str:
+        return self._shown
+
+    def __format__(self, format_spec: str) -> str:
+        return self._shown
+
+    def _refuse(self, *_: object) -> Never:
+        raise TypeError(f"{type(self).__name__} holds card data and does not do this")
+
+    __reduce__ = _refuse
+    __reduce_ex__ = _refuse  # type: ignore[assignment]
+    __getstate__ = _refuse
+    __setstate__ = _refuse
+    __copy__ = _refuse
+    __deepcopy__ = _refuse
+    __eq__ = _refuse  # type: ignore[assignment]
+    __ne__ = _refuse  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __hash__ = None  # type: ignore[assignment]
+    __iter__ = _refuse
+    __getitem__ = _refuse
+    __contains__ = _refuse
+    __len__ = _refuse
+    __bytes__ = _refuse
+    __int__ = _refuse
+    __index__ = _refuse
+
+    def __bool__(self) -> bool:
+        """Always true: `if pan:` asks whether there is one, and must not fall through to `__len__`."""
+        return True
+
+
+class _Digits(_Secret):
+    """A row of ASCII digits in a bytearray that never moves."""
+
+    __slots__ = ("_digits", "_length", "_wiped")
+
+    def __init__(self, digits: bytearray, length: int) -> None:
+        self._digits = digits
+        self._length = length
+        self._wiped = False
+
+    @property
+    def length(self) -> int:
+        """How many digits there are."""
+        return self._length
+
+    @property
+    def wiped(self) -> bool:
+        """Whether `wipe` has been called."""
+        return self._wiped
+
+    def wipe(self) -> None:
+        """Overwrites every byte. Cannot fail and may be called again."""
+        for index in range(len(self._digits)):
+            self._digits[index] = 0
+        self._length = 0
+        self._wiped = True
+
+    def _number(self, start: int, stop: int) -> int:
+        value = 0
+        for index in range(start, stop):
+            value = value * 10 + self._digits[index] - _ZERO
+        return value
+
+    def _check_readable(self) -> None:
+        if self._wiped:
+            raise CardWipedError(type(self).__name__)
+
+    def _copy_of_digits(self) -> bytearray:
+        self._check_readable()
+        copy = _buffer(self._length)
+        copy[:] = memoryview(self._digits)[: self._length]
+        return copy
+
+
+class _Entry(_Digits):
+    """A field while it is being keyed: digits are appended, cleared, and finally taken by a value type."""
+
+    __slots__ = ("_capacity",)
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(_buffer(capacity), 0)
+        self._capacity = capacity
+
+    def append(self, key: int) -> None:
+        """Appends one digit.
+
+        Args:
+            key: a telephone-event code from 0 to 9 (RFC 4733 §3.2: the digit itself).
+
+        Raises:
+            ValueError: the key is no digit, or the field is full. Does not say which key it was.
+        """
+        if not 0 <= key <= 9:
+            raise ValueError("not a digit key")
+        if self._length >= self._capacity:
+            raise ValueError("the field is full")
+        self._digits[self._length] = _ZERO + key
+        self._length += 1
+        self._wiped = False
+
+    def clear(self) -> None:
+        """Forgets and overwrites what was keyed. The entry is usable again."""
+        self.wipe()
+        self._wiped = False
+
+    @property
+    def full(self) -> bool:
+        """Whether no further digit can belong to this field."""
+        return self._length >= self._capacity
+
+    @property
+    def complete(self) -> bool:
+        """Whether what was keyed may be the whole field."""
+        return self.full
+
+    def _give(self) -> tuple[bytearray, int]:
+        """Hands the bytes over and starts afresh: there is never a second copy."""
+        given, length = self._digits, self._length
+        self._digits, self._length = _buffer(len(given)), 0
+        return given, length
+
+
+class PANFault(enum.StrEnum):
+    """What is wrong with a card number, in the order in which it is asked."""
+
+    UNKNOWN_BRAND = "unknown_brand"
+    BRAND_NOT_ACCEPTED = "brand_not_accepted"
+    LENGTH = "length"
+    CHECK_DIGIT = "check_digit"
+
+
+@final
+class PAN(_Digits):
+    """A primary account number. Made by `PANEntry.take()`."""
+
+    __slots__ = ()
+    _shown = "<PAN hidden>"
+
+    @property
+    def brand(self) -> Brand | None:
+        """The brand by the leading digits, None if no range of ours holds them."""
+        found = _range_of(self)
+        return found.brand if found else None
+
+    @property
+    def last4(self) -> str:
+        """The last four digits, which PCI DSS 3.4.1 allows to be shown and spoken.
+
+        Raises:
+            CardWipedError: the number has been wiped.
+        """
+        self._check_readable()
+        start = max(0, self._length - 4)
+        return "".join(chr(self._digits[index]) for index in range(start, self._length))
+
+    def passes_luhn(self) -> bool:
+        """The check digit of ISO/IEC 7812-1 annex B."""
+        self._check_readable()
+        total = 0
+        for place in range(self._length):
+            digit = self._digits[self._length - 1 - place] - _ZERO
+            if place % 2:
+                digit = digit * 2 - 9 if digit > 4 else digit * 2
+            total += digit
+        return self._length > 0 and total % 10 == 0
+
+    def fault(self, accepted: Iterable[Brand]) -> PANFault | None:
+        """The first thing wrong with the number, None if it may be charged at a shop accepting these brands."""
+        self._check_readable()
+        found = _range_of(self)
+        if found is None:
+            return PANFault.UNKNOWN_BRAND
+        if found.brand not in accepted:
+            return PANFault.BRAND_NOT_ACCEPTED
+        if self._length not in found.lengths:
+            return PANFault.LENGTH
+        return None if self.passes_luhn() else PANFault.CHECK_DIGIT
+
+    def matches_any(self, numbers: Iterable[bytes]) -> bool:
+        """Whether the PAN is one of these ASCII numbers: the test line's guard, no digit leaves for it."""
+        self._check_readable()
+        digits = self._copy_of_digits()
+        matched = False
+        try:
+            for number in numbers:
+                matched |= hmac.compare_digest(digits, number)
+        finally:
+            digits[:] = bytes(len(digits))
+        return matched
+
+
+@final
+class PANEntry(_Entry):
+    """The card number while it is being keyed.
+
+    Args:
+        longest: the longest number that the gateway takes; GMO-PG's CardNo has 10 to 16 digits.
+    """
+
+    __slots__ = ("_longest",)
+    _shown = "<PANEntry hidden>"
+
+    def __init__(self, longest: int = 16) -> None:
+        super().__init__(LONGEST_PAN)
+        self._longest = min(longest, LONGEST_PAN)
+
+    @property
+    def brand(self) -> Brand | None:
+        """The brand, as soon as the leading digits decide it."""
+        found = _range_of(self)
+        return found.brand if found else None
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths that brand and gateway leave possible, ascending; empty while no brand is known."""
+        found = _range_of(self)
+        return tuple(length for length in found.lengths if length <= self._longest) if found else ()
+
+    @property
+    def full(self) -> bool:
+        """Whether the longest possible number has been keyed."""
+        return self._length >= max(self.lengths, default=self._longest)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the number has one of its brand's lengths, a longer one perhaps being possible."""
+        return self._length in self.lengths
+
+    def take(self) -> PAN:
+        """The number as keyed; the entry is empty afterwards."""
+        return PAN(*self._give())
+
+
+class ExpiryFault(enum.StrEnum):
+    """What is wrong with an expiry."""
+
+    LENGTH = "length"
+    MONTH = "month"
+    PAST = "past"
+    TOO_FAR = "too_far"
+
+
+@final
+class Expiry(_Digits):
+    """An expiry as keyed, MMYY. Made by `ExpiryEntry.take()`."""
+
+    __slots__ = ()
+    _shown = "<Expiry hidden>"
+
+    def fault(self, today: date) -> ExpiryFault | None:
+        """The first thing wrong with the expiry, None if the card is valid on `today`.
+
+        Args:
+            today: the date where the shop is (Asia/Tokyo). A card is good through the last day of its month.
+        """
+        self._check_readable()
+        if self._length != EXPIRY_LENGTH:
+            return ExpiryFault.LENGTH
+        month, year = self._number(0, 2), self._number(2, 4)
+        if not 1 <= month <= 12:
+            return ExpiryFault.MONTH
+        year += today.year - today.year % 100
+        if year < today.year - 50:
+            year += 100
+        if (year, month) < (today.year, today.month):
+            return ExpiryFault.PAST
+        if (year, month) > (today.year + MAX_YEARS_AHEAD, today.month):
+            return ExpiryFault.TOO_FAR
+        return None
+
+
+@final
+class ExpiryEntry(_Entry):
+    """The expiry while it is being keyed: MMYY, as it is printed on the card."""
+
+    __slots__ = ()
+    _shown = "<ExpiryEntry hidden>"
+
+    def __init__(self) -> None:
+        super().__init__(EXPIRY_LENGTH)
+
+    def take(self) -> Expiry:
+        """The expiry as keyed; the entry is empty afterwards."""
+        return Expiry(*self._give())
+
+
+@final
+class SecurityCode(_Digits):
+    """A security code (CVV2, CVC2, CID …). Made by `SecurityCodeEntry.take()`."""
+
+    __slots__ = ()
+    _shown = "<SecurityCode hidden>"
+
+
+@final
+class SecurityCodeEntry(_Entry):
+    """The security code while it is being keyed.
+
+    Args:
+        length: 3, or 4 for American Express (`Brand.security_code_length`).
+    """
+
+    __slots__ = ()
+    _shown = "<SecurityCodeEntry hidden>"
+
+    def __init__(self, length: int) -> None:
+        if not 3 <= length <= LONGEST_SECURITY_CODE:
+            raise ValueError("a security code has 3 or 4 digits")
+        super().__init__(length)
+
+    def take(self) -> SecurityCode:
+        """The code as keyed; the entry is empty afterwards."""
+        return SecurityCode(*self._give())
+
+
+@final
+class CardFields(_Secret):
+    """The digits on their way to the gateway: ASCII, overwritten when `Card.disclose` ends.
+
+    Attributes:
+        number: the PAN.
+        expire: YYMM, the gateway's order (the customer keyed MMYY).
+        security_code: the security code, None where the shop asks for none.
+    """
+
+    __slots__ = ("expire", "number", "security_code")
+    _shown = "<CardFields hidden>"
+
+    def __init__(self, number: bytearray, expire: bytearray, security_code: bytearray | None) -> None:
+        self.number = number
+        self.expire = expire
+        self.security_code = security_code
+
+    def wipe(self) -> None:
+        """Overwrites the digits in place."""
+        for digits in (self.number, self.expire, self.security_code):
+            if digits is not None:
+                digits[:] = bytes(len(digits))
+
+
+@final
+class Card(_Secret):
+    """One card as far as it has been keyed. Each part is put in once it has been found right."""
+
+    __slots__ = ("_expiry", "_pan", "_security_code")
+    _shown = "<Card hidden>"
+
+    def __init__(self) -> None:
+        self._pan: PAN | None = None
+        self._expiry: Expiry | None = None
+        self._security_code: SecurityCode | None = None
+
+    @property
+    def brand(self) -> Brand | None:
+        """The brand, None before a number was put in or after it was wiped."""
+        return self._pan.brand if self._pan and not self._pan.wiped else None
+
+    @property
+    def last4(self) -> str:
+        """The last four digits of the number.
+
+        Raises:
+            CardWipedError: there is no number, or none any more.
+        """
+        if self._pan is None:
+            raise CardWipedError("Card")
+        return self._pan.last4
+
+    @property
+    def wiped(self) -> bool:
+        """Whether no part holds a digit: nothing was put in, or everything was wiped."""
+        return all(part is None or part.wiped for part in (self._pan, self._expiry, self._security_code))
+
+    def put_pan(self, pan: PAN) -> None:
+        """Puts the number in, wiping the one before."""
+        if self._pan is not None:
+            self._pan.wipe()
+        self._pan = pan
+
+    def put_expiry(self, expiry: Expiry) -> None:
+        """Puts the expiry in, wiping the one before."""
+        if self._expiry is not None:
+            self._expiry.wipe()
+        self._expiry = expiry
+
+    def put_security_code(self, security_code: SecurityCode) -> None:
+        """Puts the security code in, wiping the one before."""
+        self.wipe_security_code()
+        self._security_code = security_code
+
+    def wipe_security_code(self) -> None:
+        """Wipes the security code alone: it may not outlive an authorization (PCI DSS 3.3.1)."""
+        if self._security_code is not None:
+            self._security_code.wipe()
+            self._security_code = None
+
+    def wipe(self) -> None:
+        """Overwrites every digit. Cannot fail and may be called again."""
+        for part in (self._pan, self._expiry, self._security_code):
+            if part is not None:
+                part.wipe()
+
+    @contextlib.contextmanager
+    def disclose(self) -> Iterator[CardFields]:
+        """The one exit for digits, for the gateway adapter alone.
+
+        Yields:
+            Copies of the digits that are overwritten when the block ends, however it ends. A wipe of the card
+            meanwhile does not tear them.
+
+        Raises:
+            CardWipedError: number or expiry is missing or wiped: nothing may be sent.
+        """
+        if self._pan is None or self._expiry is None:
+            raise CardWipedError("Card")
+        number = self._pan._copy_of_digits()  # noqa: SLF001
+        mmyy = self._expiry._copy_of_digits()  # noqa: SLF001
+        expire = _buffer(EXPIRY_LENGTH)
+        expire[:2], expire[2:] = mmyy[2:], mmyy[:2]
+        mmyy[:] = bytes(len(mmyy))
+        code = self._security_code._copy_of_digits() if self._security_code else None  # noqa: SLF001
+        fields = CardFields(number, expire, code)
+        try:
+            yield fields
+        finally:
+            fields.wipe()
+
+    def __enter__(self) -> Self:
+        """A card as a block: wiped when it ends. For the simulator's and the adapters' tests."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wipes the card."""
+        self.wipe()
+
+
+def _range_of(digits: _Digits) -> BrandRange | None:
+    for candidate in BRAND_RANGES:
+        if digits.length >= candidate.width:
+            prefix = digits._number(0, candidate.width)  # noqa: SLF001
+            if candidate.low <= prefix <= candidate.high:
+                return candidate
+    return None
