@@ -1,8 +1,9 @@
 """The audit log: who did what to what, from where; append-only and chained.
 
-Each row's MAC is HMAC-SHA256 over the row and the MAC before it, under a key that only `sipivr` has: a row cannot
-be changed, added, removed or moved without it. What a chain alone cannot show is a cut at its end together with
-SQLite's own counter; so the head is given to syslog each minute, and `verify(heads=…)` compares.
+Each row's MAC is HMAC-SHA256 over the row and the MAC before it, under a key that only `sipivr` has: a row
+cannot be changed, added, removed or moved without it. What a chain alone cannot show is a cut at its end
+together with SQLite's own counter; so the head is given to syslog each minute, and `verify(heads=…)`
+compares.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def append(
     detail: Mapping[str, object] | None = None,
     at: str | None = None,
 ) -> Head:
-    """Adds a row; inside the transaction of the change that it tells about. `detail` holds no personal data."""
+    """Adds a row, inside the transaction of the change that it tells of; no personal data in `detail`."""
     newest = head(db)
     row: list[str | int | None] = [
         newest.sequence + 1,

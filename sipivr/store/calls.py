@@ -3,8 +3,8 @@
     RINGING ──► ACTIVE ◄──► CAPTURING        any of them ──► ENDED          refused at the door: REFUSED
 
 These records follow what already happened on the line, so they are committed without waiting for the disk
-(`durable=False`): a power cut may take the last of them, kill -9 takes none. Personal data: of a caller only the
-masked form is readable; the number is sealed, and with `caller_withheld` nothing of it is stored.
+(`durable=False`): a power cut may take the last of them, kill -9 takes none. Personal data: of a caller only
+the masked form is readable; the number is sealed, and with `caller_withheld` nothing of it is stored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def call_started(
     caller_withheld: str | None = None,
     mode: Mode,
     node: str,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Call:
     """A call was admitted.
@@ -46,7 +46,8 @@ def call_started(
         number: id of that number.
         called: the called number as it arrived.
         caller: E.164 of the caller, None when there is none.
-        caller_withheld: why the number is missing or may not be kept (`id`, `anonymous`, `unavailable` …); with it
+        caller_withheld: why the number is missing or may not be kept (`id`, `anonymous`, `unavailable` …);
+        with it
             `caller` is not stored in any form.
         mode: the merchant's.
         node: this machine.
@@ -55,7 +56,18 @@ def call_started(
     """
     with transaction(store, now, durable=False) as tx:
         call = _insert(
-            tx, id, merchant, number, called, caller, caller_withheld, mode, node, CallStatus.RINGING
+            tx,
+            id,
+            caller,
+            caller_withheld,
+            {
+                "merchant": merchant,
+                "number": number,
+                "called": called[:MAX_TEXT],
+                "mode": mode,
+                "node": node,
+                "status": CallStatus.RINGING,
+            },
         )
         _moment(tx, call, "call.started", {})
         return _tell(tx, call, "call.started")
@@ -73,7 +85,7 @@ def call_refused(
     caller: str | None = None,
     caller_withheld: str | None = None,
     mode: Mode | None = None,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Call:
     """A call was not admitted; `refusal` is the name of the check that said no, as in the counters."""
@@ -81,19 +93,21 @@ def call_refused(
         call = _insert(
             tx,
             id,
-            merchant,
-            number,
-            called,
             caller,
             caller_withheld,
-            mode,
-            node,
-            CallStatus.REFUSED,
-            refusal=refusal[:MAX_TEXT],
-            sip_status=sip_status,
-            outcome="refused",
-            ended_at=tx.at,
-            ended_by="switch",
+            {
+                "merchant": merchant,
+                "number": number,
+                "called": called[:MAX_TEXT],
+                "mode": mode,
+                "node": node,
+                "status": CallStatus.REFUSED,
+                "refusal": refusal[:MAX_TEXT],
+                "sip_status": sip_status,
+                "outcome": "refused",
+                "ended_at": tx.at,
+                "ended_by": "switch",
+            },
         )
         _moment(tx, call, "call.refused", {"reason": refusal, "sip_status": sip_status})
         return _tell(tx, call, "call.refused")
@@ -113,7 +127,7 @@ def call_answered(store: WritableStore, *, call: str, now: dt.datetime | None = 
 
 
 def capture_started(store: WritableStore, *, call: str, now: dt.datetime | None = None) -> Call:
-    """A capture opens: the event `capture.opening` is what a merchant's recorder stops at, so it is durable."""
+    """A capture opens; durable, because a merchant's recorder stops at its event `capture.opening`."""
     with transaction(store, now) as tx:
         _running(tx, call)
         tx.run(
@@ -125,10 +139,8 @@ def capture_started(store: WritableStore, *, call: str, now: dt.datetime | None 
         return _tell(tx, call, "capture.opening")
 
 
-def capture_ended(
-    store: WritableStore, *, call: str, outcome: str, now: dt.datetime | None = None
-) -> Call:
-    """The capture is over and the mask has been lifted (`completed`, `abandoned`, `taken_back`, `failed` …)."""
+def capture_ended(store: WritableStore, *, call: str, outcome: str, now: dt.datetime | None = None) -> Call:
+    """The capture is over and the mask has been lifted (`completed`, `abandoned`, `taken_back` …)."""
     with transaction(store, now) as tx:
         _running(tx, call)
         tx.run("UPDATE call SET status = 'active', capture_ended_at = ? WHERE id = ?", [tx.at, call])
@@ -162,7 +174,10 @@ def interrupt_calls(store: WritableStore, *, node: str, now: dt.datetime | None 
     with transaction(store, now) as tx:
         left = [row[0] for row in tx.rows("SELECT id FROM call WHERE node = ? AND ended_at IS NULL", [node])]
         for call in left:
-            tx.run("UPDATE leg SET ended_at = ?, ended_by = 'switch' WHERE call = ? AND ended_at IS NULL", [tx.at, call])
+            tx.run(
+                "UPDATE leg SET ended_at = ?, ended_by = 'switch' WHERE call = ? AND ended_at IS NULL",
+                [tx.at, call],
+            )
             _end(tx, call, "interrupted", "switch", None)
     return tuple(left)
 
@@ -174,7 +189,7 @@ def leg_started(
     party: str,
     sip_call_id: str,
     trunk: str | None = None,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Leg:
     """A leg of a call; `party` is `customer` or `operator`."""
@@ -234,7 +249,8 @@ def add_ladder(store: WritableStore, entries: Iterable[LadderEntry]) -> int:
     ]
     with transaction(store, durable=False):
         store.db.conn.executemany(
-            "INSERT INTO ladder (call, leg, at, direction, peer, summary, text) VALUES (?, ?, ?, ?, ?, ?, ?)", kept
+            "INSERT INTO ladder (call, leg, at, direction, peer, summary, text) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            kept,
         )
     return len(kept)
 
@@ -243,7 +259,7 @@ def add_timeline(
     store: WritableStore,
     *,
     call: str,
-    type: str,  # noqa: A002
+    type: str,
     detail: Mapping[str, Any] | None = None,
     now: dt.datetime | None = None,
 ) -> None:
@@ -253,50 +269,18 @@ def add_timeline(
 
 
 def _insert(
-    tx: Transaction,
-    id: str | None,  # noqa: A002
-    merchant: str | None,
-    number: str | None,
-    called: str,
-    caller: str | None,
-    withheld: str | None,
-    mode: Mode | None,
-    node: str,
-    status: CallStatus,
-    *,
-    refusal: str | None = None,
-    sip_status: int | None = None,
-    outcome: str | None = None,
-    ended_at: str | None = None,
-    ended_by: str | None = None,
+    tx: Transaction, id: str | None, caller: str | None, withheld: str | None, values: Mapping[str, Any]
 ) -> str:
     call = id or new_id("call", tx.now)
-    known = caller if caller and withheld is None else None
-    keys = tx.store.keys
-    tx.run(
-        "INSERT INTO call (id, merchant, number, called, caller_display, caller_sealed, caller_hash,"
-        " caller_withheld, status, outcome, refusal, sip_status, mode, started_at, ended_at, ended_by, node)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            call,
-            merchant,
-            number,
-            called[:MAX_TEXT],
-            crypto.masked(known) if known else None,
-            crypto.seal(keys, known, f"call.caller:{call}") if known else None,
-            crypto.caller_hash(keys, known) if known else None,
-            withheld[:MAX_TEXT] if withheld is not None else None,
-            status,
-            outcome,
-            refusal,
-            sip_status,
-            mode,
-            tx.at,
-            ended_at,
-            ended_by,
-            node,
-        ],
-    )
+    row = {"id": call, "started_at": tx.at, **values}
+    if withheld is not None:
+        row["caller_withheld"] = withheld[:MAX_TEXT]
+    elif caller:
+        row["caller_display"] = crypto.masked(caller)
+        row["caller_sealed"] = crypto.seal(tx.store.keys, caller, f"call.caller:{call}")
+        row["caller_hash"] = crypto.caller_hash(tx.store.keys, caller)
+    names = ", ".join(row)
+    tx.run(f"INSERT INTO call ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values()))  # noqa: S608
     return call
 
 

@@ -1,8 +1,8 @@
 """Claims: which call has which payment session.
 
 The identification number is the only tie between the two, so it is taken atomically: the claim is one
-`BEGIN IMMEDIATE` transaction of the one writer, and of two calls that key the same digits one wins. A session goes
-back when its call ends before a charge was submitted.
+`BEGIN IMMEDIATE` transaction of the one writer, and of two calls that key the same digits one wins. A
+session goes back when its call ends before a charge was submitted.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def leave_call(tx: Transaction, session: str) -> PaymentSession:
     if valid is None:
         move(tx, session, SessionStatus.EXPIRED)
         return tell(tx, session, "payment_session.expired")
-    tx.run("UPDATE identification_number SET status = 'open' WHERE session = ? AND status = 'claimed'", [session])
+    tx.run(
+        "UPDATE identification_number SET status = 'open' WHERE session = ? AND status = 'claimed'", [session]
+    )
     tx.run("UPDATE payment_session SET status = 'open', call = NULL WHERE id = ?", [session])
     return tell(tx, session, "payment_session.released")
 

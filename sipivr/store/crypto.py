@@ -111,8 +111,8 @@ def save_keys(keys: StoreKeys, path: Path) -> None:
         return base64.b64encode(key).decode()
 
     lines = [
-        "# Keys of switch.db. Whoever has this file can read caller numbers and gateway passwords; without it",
-        "# they are lost. Keep a copy apart from the database's backup.",
+        "# Keys of switch.db. Whoever has this file can read caller numbers and gateway passwords; without",
+        "# it they are lost. Keep a copy apart from the database's backup.",
         "[field]",
         f'current = "{keys.current}"',
         "[field.keys]",
@@ -181,7 +181,7 @@ def caller_hash(keys: StoreKeys, e164: str) -> str:
 def masked(e164: str) -> str:
     """A number as screens and events show it: `+819012341234` → `+81••••••1234`.
 
-    The first two digits (the country, nearly always) and the last four stay; of a short number only the last two.
+    The first two digits (the country, nearly always) and the last four stay; of a short one the last two.
     """
     digits = e164.removeprefix("+")
     keep = 4 if len(digits) >= 9 else 2

@@ -1,8 +1,8 @@
 """Connections to `switch.db`, and the transaction that every change runs in.
 
 One writer (invariant 7). WAL lets readers go on meanwhile. `synchronous` is FULL wherever an answer promises
-something to somebody (a session, a claim, an intent); the records of calls run with NORMAL: a power cut may take the
-last of them, never the file's integrity, and kill -9 takes nothing.
+something to somebody (a session, a claim, an intent); the records of calls run with NORMAL: a power cut may
+take the last of them, never the file's integrity, and kill -9 takes nothing.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ class Transaction:
         """All rows of a query."""
         return self.store.db.conn.execute(sql, parameters).fetchall()
 
-    def event(self, type_: str, merchant: str | None, mode: str | None, snapshot: Mapping[str, object]) -> None:
+    def event(
+        self, type_: str, merchant: str | None, mode: str | None, snapshot: Mapping[str, object]
+    ) -> None:
         """Puts an event into the outbox; `snapshot` is the whole object after the change."""
         cursor = self.store.db.conn.execute(
             "INSERT INTO event (id, type, merchant, mode, created_at, object) VALUES (?, ?, ?, ?, ?, ?)",

@@ -1,9 +1,9 @@
 """Identification numbers: the digits that tie a call to a payment session.
 
 The last digit is a Damm check digit: unlike Luhn's it finds every single wrong digit and every adjacent
-transposition (Luhn misses 09 ↔ 90), so a slip of the finger is told from a number that was never issued. A number is
-open until it is claimed, retired or expired, and is not issued again for 1,440 minutes: its row stays that long
-and the primary key (merchant, digits) refuses a second one.
+transposition (Luhn misses 09 ↔ 90), so a slip of the finger is told from a number that was never issued. A
+number is open until it is claimed, retired or expired, and is not issued again for 1,440 minutes: its row
+stays that long and the primary key (merchant, digits) refuses a second one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _DRAWS: Final = 64
 #: Above this the pool cannot be used up within the no-reuse time, and listing it would be slow.
 _LISTED_POOL: Final = 1_000_000
 
-# H. M. Damm, "Total anti-symmetrische Quasigruppen" (2004): a quasigroup of order 10 with zeros on the diagonal.
+# H. M. Damm, "Total anti-symmetrische Quasigruppen" (2004): a quasigroup of order 10 with zeros on the
+# diagonal.
 _DAMM: Final = (
     (0, 3, 1, 7, 5, 9, 8, 6, 4, 2),
     (7, 0, 9, 2, 1, 5, 4, 8, 6, 3),
@@ -59,7 +60,8 @@ def issue(tx: Transaction, merchant: str, session: str, length: int) -> None:
     """Issues a number for a session, inside the caller's transaction.
 
     Raises:
-        IdentificationNumbersExhausted: a fifth of the pool is open, or every number was issued within 24 hours.
+        IdentificationNumbersExhausted: a fifth of the pool is open, or every number was issued within 24
+        hours.
     """
     pool = 10 ** (length - 1)
     _drop_reusable(tx, merchant)
@@ -81,7 +83,8 @@ def issue(tx: Transaction, merchant: str, session: str, length: int) -> None:
 def retire(tx: Transaction, session: str) -> None:
     """Takes the session's number out of use."""
     tx.run(
-        "UPDATE identification_number SET status = 'retired' WHERE session = ? AND status <> 'retired'", [session]
+        "UPDATE identification_number SET status = 'retired' WHERE session = ? AND status <> 'retired'",
+        [session],
     )
 
 

@@ -5,9 +5,9 @@
       │           │            ├───────► NOT_CHARGED      nothing was sent, or the gateway knows of no charge
       └───────────┴────────────┴───────► UNKNOWN ──► any of the three, by asking the gateway
 
-- `begin_payment` is committed, on the disk, before the first request; `payment_executing` before the first byte of
-  ExecTran. So after a crash INTENT and ENTERED were surely never executed, EXECUTING must be asked about.
-- The unique index `payment_live_order` refuses a second live attempt of an order whatever the code above it does.
+- `begin_payment` is committed, on the disk, before the first request; `payment_executing` before the first
+  byte of ExecTran. So after a crash INTENT and ENTERED were surely never executed, EXECUTING must be asked about.
+- The unique index `payment_live_order` refuses a second live attempt of an order, whatever this code does.
 - Every commit here is `synchronous=FULL`.
 - Of the card only brand and last 4; the access password of a trade is sealed.
 """
@@ -60,7 +60,7 @@ def begin_payment(
     call: str,
     brand: str | None,
     last4: str | None,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Payment:
     """Writes the intent to charge the session's order; nothing may be sent before this has returned.
@@ -97,8 +97,8 @@ def begin_payment(
         attempt = used + 1
         payment = id or new_id("pay", tx.now)
         tx.run(
-            "INSERT INTO payment (id, merchant, session, call, shop, order_id, gateway_order_id, attempt, amount,"
-            " currency, mode, status, brand, last4, created_at)"
+            "INSERT INTO payment (id, merchant, session, call, shop, order_id, gateway_order_id, attempt,"
+            " amount, currency, mode, status, brand, last4, created_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'intent', ?, ?, ?)",
             [
                 payment,
@@ -174,7 +174,9 @@ def payment_unknown(
     error_codes: Iterable[str] = (),
     now: dt.datetime | None = None,
 ) -> Payment:
-    """An answer did not come: the order stays locked until the gateway has been asked. May be called again."""
+    """An answer did not come: the order stays locked until the gateway has been asked. May be called
+    again.
+    """
     with transaction(store, now) as tx:
         current = _require(tx, payment)
         if current.status is _S.UNKNOWN:

@@ -31,137 +31,147 @@ from sipivr.store.records import (
 
 Row = Sequence[Any]
 
-MERCHANT: Final = "SELECT id, name, mode, language, active, identification_digits FROM merchant"
-NUMBER: Final = "SELECT id, merchant, e164, use, line_limit, language, active FROM number"
-CONNECTOR: Final = "SELECT id, kind, url, mode, active FROM connector"
-SHOP: Final = (
-    "SELECT id, merchant, name, name_spoken, gateway_shop_id, connector, brands, security_code_required, job,"
-    " currency, active FROM shop"
-)
-TRUNK: Final = "SELECT id, name, networks, merchant, trust_identity, options, active FROM trunk"
-PRINCIPAL: Final = "SELECT id, role, merchant, name, extension, permissions, active FROM principal"
+
+def _select(record: type, table: str, **expressions: str) -> str:
+    """The SELECT of a record's fields in their order; `expressions` where a column is called otherwise."""
+    columns = [
+        expressions.get(f.name, f.name) for f in dataclasses.fields(record) if f.name not in _ELSEWHERE
+    ]
+    return f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608 - our own names
+
+
+#: Fields of a call that other tables hold.
+_ELSEWHERE: Final = {"legs", "timeline"}
+
+MERCHANT: Final = _select(Merchant, "merchant")
+NUMBER: Final = _select(Number, "number")
+CONNECTOR: Final = _select(Connector, "connector")
+SHOP: Final = _select(Shop, "shop")
+TRUNK: Final = _select(Trunk, "trunk")
+PRINCIPAL: Final = _select(Principal, "principal")
 SESSION: Final = (
-    "SELECT s.id, s.merchant, s.shop, s.order_id, s.amount, s.currency, s.language, s.status, s.mode, s.metadata,"
-    " s.created_by, s.created_at, s.version, i.digits, i.expires_at, n.e164, s.call, s.payment, s.closed_at"
-    " FROM payment_session s"
-    " LEFT JOIN identification_number i ON i.session = s.id AND i.status <> 'retired'"
+    _select(
+        PaymentSession,
+        "payment_session s",
+        **{f.name: f"s.{f.name}" for f in dataclasses.fields(PaymentSession)}
+        | {
+            "identification_number": "i.digits",
+            "identification_number_expires_at": "i.expires_at",
+            "dial": "n.e164",
+        },
+    )
+    + " LEFT JOIN identification_number i ON i.session = s.id AND i.status <> 'retired'"
     " LEFT JOIN number n ON n.id = s.number"
 )
-CALL: Final = (
-    "SELECT id, merchant, number, called, caller_display, caller_withheld, session, status, outcome, refusal,"
-    " sip_status, mode, started_at, answered_at, capture_started_at, capture_ended_at, ended_at, ended_by, node,"
-    " version FROM call"
-)
-LEG: Final = (
-    "SELECT id, call, party, sip_call_id, trunk, codec, dtmf, invited_at, ringing_at, answered_at, ended_at,"
-    " sip_status, ended_by, rtp FROM leg"
-)
-PAYMENT: Final = (
-    "SELECT id, merchant, session, call, shop, order_id, gateway_order_id, attempt, amount, currency, mode, status,"
-    " brand, last4, access_id, approval_number, transaction_id, forward, error_codes, error_category, created_at,"
-    " executed_at, closed_at, version FROM payment"
-)
-EVENT: Final = "SELECT sequence, id, type, merchant, mode, created_at, object FROM event"
-LADDER: Final = "SELECT call, at, direction, peer, summary, text, leg FROM ladder"
-TIMELINE: Final = "SELECT at, type, detail FROM timeline"
+CALL: Final = _select(Call, "call", caller="caller_display")
+LEG: Final = _select(Leg, "leg")
+PAYMENT: Final = _select(Payment, "payment")
+EVENT: Final = _select(EventRecord, "event")
+LADDER: Final = _select(LadderEntry, "ladder")
+TIMELINE: Final = _select(TimelineEntry, "timeline")
+
+
+def _fields(record: type, row: Row) -> dict[str, Any]:
+    names = (f.name for f in dataclasses.fields(record) if f.name not in _ELSEWHERE)
+    return dict(zip(names, row, strict=True))
 
 
 def merchant(row: Row) -> Merchant:
     """A row of `MERCHANT`."""
-    return Merchant(row[0], row[1], Mode(row[2]), row[3], bool(row[4]), row[5])
+    values = _fields(Merchant, row)
+    return Merchant(**values | {"mode": Mode(values["mode"]), "active": bool(values["active"])})
 
 
 def number(row: Row) -> Number:
     """A row of `NUMBER`."""
-    return Number(row[0], row[1], row[2], NumberUse(row[3]), row[4], row[5], bool(row[6]))
+    values = _fields(Number, row)
+    return Number(**values | {"use": NumberUse(values["use"]), "active": bool(values["active"])})
 
 
 def connector(row: Row) -> Connector:
     """A row of `CONNECTOR`."""
-    return Connector(row[0], row[1], row[2], Mode(row[3]), bool(row[4]))
+    values = _fields(Connector, row)
+    return Connector(**values | {"mode": Mode(values["mode"]), "active": bool(values["active"])})
 
 
 def shop(row: Row) -> Shop:
     """A row of `SHOP`."""
-    return Shop(
-        id=row[0],
-        merchant=row[1],
-        name=row[2],
-        name_spoken=json.loads(row[3]),
-        gateway_shop_id=row[4],
-        connector=row[5],
-        brands=tuple(json.loads(row[6])),
-        security_code_required=bool(row[7]),
-        job=row[8],
-        currency=row[9],
-        active=bool(row[10]),
-    )
+    values = _fields(Shop, row)
+    values["name_spoken"] = json.loads(values["name_spoken"])
+    values["brands"] = tuple(json.loads(values["brands"]))
+    values["security_code_required"] = bool(values["security_code_required"])
+    values["active"] = bool(values["active"])
+    return Shop(**values)
 
 
 def trunk(row: Row) -> Trunk:
     """A row of `TRUNK`."""
-    return Trunk(
-        row[0], row[1], tuple(json.loads(row[2])), row[3], bool(row[4]), json.loads(row[5]), bool(row[6])
-    )
+    values = _fields(Trunk, row)
+    values["networks"] = tuple(json.loads(values["networks"]))
+    values["options"] = json.loads(values["options"])
+    values["trust_identity"] = bool(values["trust_identity"])
+    values["active"] = bool(values["active"])
+    return Trunk(**values)
 
 
 def principal(row: Row) -> Principal:
     """A row of `PRINCIPAL`."""
-    return Principal(row[0], Role(row[1]), row[2], row[3], row[4], tuple(json.loads(row[5])), bool(row[6]))
+    values = _fields(Principal, row)
+    values["role"] = Role(values["role"])
+    values["permissions"] = tuple(json.loads(values["permissions"]))
+    values["active"] = bool(values["active"])
+    return Principal(**values)
 
 
 def session(row: Row) -> PaymentSession:
     """A row of `SESSION`."""
-    return PaymentSession(
-        *row[:7],
-        SessionStatus(row[7]),
-        Mode(row[8]),
-        json.loads(row[9]),
-        *row[10:],
-    )
+    values = _fields(PaymentSession, row)
+    values["status"] = SessionStatus(values["status"])
+    values["mode"] = Mode(values["mode"])
+    values["metadata"] = json.loads(values["metadata"])
+    return PaymentSession(**values)
 
 
 def call(row: Row) -> Call:
     """A row of `CALL`, without legs and timeline."""
-    return Call(
-        *row[:7],
-        CallStatus(row[7]),
-        *row[8:11],
-        Mode(row[11]) if row[11] else None,
-        *row[12:],
-    )
+    values = _fields(Call, row)
+    values["status"] = CallStatus(values["status"])
+    values["mode"] = Mode(values["mode"]) if values["mode"] else None
+    return Call(**values)
 
 
 def leg(row: Row) -> Leg:
     """A row of `LEG`."""
-    return Leg(*row[:13], json.loads(row[13]))
+    values = _fields(Leg, row)
+    return Leg(**values | {"rtp": json.loads(values["rtp"])})
 
 
 def payment(row: Row) -> Payment:
     """A row of `PAYMENT`."""
-    return Payment(
-        *row[:10],
-        Mode(row[10]),
-        PaymentStatus(row[11]),
-        *row[12:18],
-        tuple(json.loads(row[18])),
-        *row[19:],
-    )
+    values = _fields(Payment, row)
+    values["mode"] = Mode(values["mode"])
+    values["status"] = PaymentStatus(values["status"])
+    values["error_codes"] = tuple(json.loads(values["error_codes"]))
+    return Payment(**values)
 
 
 def event(row: Row) -> EventRecord:
     """A row of `EVENT`."""
-    return EventRecord(*row[:4], Mode(row[4]) if row[4] else None, row[5], json.loads(row[6]))
+    values = _fields(EventRecord, row)
+    values["mode"] = Mode(values["mode"]) if values["mode"] else None
+    values["object"] = json.loads(values["object"])
+    return EventRecord(**values)
 
 
 def ladder_entry(row: Row) -> LadderEntry:
     """A row of `LADDER`."""
-    return LadderEntry(*row)
+    return LadderEntry(**_fields(LadderEntry, row))
 
 
 def timeline_entry(row: Row) -> TimelineEntry:
     """A row of `TIMELINE`."""
-    return TimelineEntry(row[0], row[1], json.loads(row[2]))
+    values = _fields(TimelineEntry, row)
+    return TimelineEntry(**values | {"detail": json.loads(values["detail"])})
 
 
 def session_snapshot(value: PaymentSession) -> Mapping[str, object]:
@@ -179,8 +189,6 @@ def payment_snapshot(value: Payment) -> Mapping[str, object]:
     return _snapshot("payment", value, {"access_id"})
 
 
-def _snapshot(
-    kind: str, value: PaymentSession | Call | Payment, without: set[str]
-) -> Mapping[str, object]:
+def _snapshot(kind: str, value: PaymentSession | Call | Payment, without: set[str]) -> Mapping[str, object]:
     kept = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in without}
     return {"object": kind, **kept}

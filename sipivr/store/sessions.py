@@ -6,9 +6,9 @@
      └──► CANCELED ◄── (from CLAIMED too)
 
 An order has at most one session that is OPEN, CLAIMED, AUTHORIZING, UNKNOWN or PAID (the unique index
-`payment_session_live_order` holds it). A session whose number ran out is EXPIRED; a new number opens it again. A
-claimed session lives as long as its call: when the call ends it is DECLINED if a card was, else open again while
-its number is still valid.
+`payment_session_live_order` holds it). A session whose number ran out is EXPIRED; a new number opens it
+again. A claimed session lives as long as its call: when the call ends it is DECLINED if a card was, else
+open again while its number is still valid.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from sipivr.store.records import (
     SessionStatus,
 )
 
-#: A suffix of an attempt follows it, so it is shorter than the gateway's 27 and must not look as if it had one.
+#: A suffix of an attempt follows it, so it is shorter than the gateway's 27 and must not look as if it had
+#: one.
 ORDER_ID: Final = re.compile(r"(?!.*-[0-9]{1,2}\Z)[A-Za-z0-9-]{1,24}", re.ASCII)
 MAX_AMOUNT: Final = 99_999_999
 _LANGUAGE: Final = re.compile(r"[a-z]{2}", re.ASCII)
@@ -95,8 +96,8 @@ def create_payment_session(
         refuse_second_session(tx, shop, order_id)
         session = new_id("ps", tx.now)
         tx.run(
-            "INSERT INTO payment_session (id, merchant, shop, order_id, amount, currency, language, status, mode,"
-            " number, metadata, created_by, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
+            "INSERT INTO payment_session (id, merchant, shop, order_id, amount, currency, language, status,"
+            " mode, number, metadata, created_by, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
             [
                 session,
                 merchant,
@@ -147,8 +148,8 @@ def issue_identification_number(
         if current.status is SessionStatus.EXPIRED:
             refuse_second_session(tx, current.shop, current.order_id)
         found = tx.row(
-            "SELECT m.identification_digits, n.use FROM payment_session s JOIN merchant m ON m.id = s.merchant"
-            " LEFT JOIN number n ON n.id = s.number WHERE s.id = ?",
+            "SELECT m.identification_digits, n.use FROM payment_session s"
+            " JOIN merchant m ON m.id = s.merchant LEFT JOIN number n ON n.id = s.number WHERE s.id = ?",
             [session],
         )
         digits, use = found or (6, None)
