@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(given)
     except (CannotError, config.ConfigError, PortTakenError, StartFailedError) as error:
-        print(f"sipivr {given.command}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"sipivr {given.command}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         return 1
@@ -108,7 +108,7 @@ def _serve(given: argparse.Namespace) -> int:
         raise CannotError(f"{paths.switch_db} does not exist. Run: sipivr init --config {given.config}")
 
     def announce(children: Mapping[Kind, Sequence[Child]]) -> None:
-        print(banner(settings, paths, children), flush=True)  # noqa: T201
+        print(banner(settings, paths, children), flush=True)
 
     return serve(
         settings,
@@ -160,13 +160,13 @@ def _init(given: argparse.Namespace) -> int:
         made = initialise(path, values, users=given.packaged)
     except CannotInitialiseError as error:
         raise CannotError(str(error)) from None
-    print(made.text(), flush=True)  # noqa: T201
+    print(made.text(), flush=True)
     return 0
 
 
 def _doctor(given: argparse.Namespace) -> int:
     findings = examine(given.config, progress=None if given.json else sys.stderr)
-    print(report(findings, as_json=given.json), flush=True)  # noqa: T201
+    print(report(findings, as_json=given.json), flush=True)
     return 1 if any(finding.failed for finding in findings) else 0
 
 
@@ -178,7 +178,7 @@ def _head(line: str) -> audit.Head:
 
 
 def _settings(given: argparse.Namespace) -> int:
-    print(settings_text.markdown() if given.markdown else settings_text.toml(), end="")  # noqa: T201
+    print(settings_text.markdown() if given.markdown else settings_text.toml(), end="")
     return 0
 
 
@@ -193,12 +193,12 @@ def _audit_verify(given: argparse.Namespace) -> int:
         rows = audit.verify(db, keys.audit_key, heads)
     except (crypto.KeyFileError, errors.StoreError, OSError, sqlite3.Error) as error:
         raise CannotError(str(error)) from None
-    print(f"{rows} rows of the audit log verify.")  # noqa: T201
+    print(f"{rows} rows of the audit log verify.")
     return 0
 
 
 def _version(_: argparse.Namespace) -> int:
-    print(f"sipivr {version()}")  # noqa: T201
+    print(f"sipivr {version()}")
     return 0
 
 

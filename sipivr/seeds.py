@@ -29,14 +29,13 @@ KEY_PERMISSIONS: Final = (
     "payment_sessions:read",
     "payment_sessions:write",
     "calls:read",
-    "calls:write",
     "payments:read",
     "events:read",
     "shops:read",
     "numbers:read",
     "metrics:read",
 )
-ADMINISTRATOR_PERMISSIONS: Final = (*KEY_PERMISSIONS, "api_keys:read", "api_keys:write")
+ADMINISTRATOR_PERMISSIONS: Final = (*KEY_PERMISSIONS, "api_keys:write")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,10 @@ from sipivr.config import ENVIRONMENT_PREFIX, Settings
 Values = Mapping[str, Mapping[str, Any]]
 
 _FILE_HEAD: Final = """\
-# Settings of one node of sipivr. A line that begins with `#name =` shows the default: remove the `#` to change
-# it. An environment variable overrides a setting: SIPIVR_SIP__UDP is [sip] udp. `sipivr settings` prints all.
-# Merchants, numbers, trunks and shops are not here but in the database, where they change on a running switch.
+# Settings of one node of sipivr. A line that begins with `#name =` shows the default: remove the `#` to
+# change it. An environment variable overrides a setting: SIPIVR_SIP__UDP is [sip] udp. `sipivr settings`
+# prints all. Merchants, numbers, trunks and shops are not here but in the database, where they change on a
+# running switch.
 """
 _BOUNDS: Final = {
     "ge": "at least",
@@ -81,8 +82,8 @@ def markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "One TOML file for each node; `sipivr init` writes it with these words in it. An environment variable",
-        "overrides a setting. An unknown setting or a value out of its limits is an error, never ignored.",
+        "One TOML file for each node; `sipivr init` writes it with these words in it. A variable of the",
+        "environment overrides a setting: `SIPIVR_SIP__UDP` is `udp` of `[sip]`. An unknown setting or a value out of its limits is an error, never ignored.",
         "This page is written by `make settings` from `sipivr/config.py`.",
         "",
     ]
