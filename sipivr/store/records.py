@@ -58,15 +58,54 @@ class PaymentStatus(enum.StrEnum):
     NOT_CHARGED = "not_charged"
 
 
+class CallStatus(enum.StrEnum):
+    """Where a call stands; `refused` and `ended` are final."""
+
+    RINGING = "ringing"
+    ACTIVE = "active"
+    CAPTURING = "capturing"
+    ENDED = "ended"
+    REFUSED = "refused"
+
+
+class RefusalReason(enum.StrEnum):
+    """Why an identification number was not accepted. Callers get one and the same message for all of them."""
+
+    WRONG = "wrong"
+    EXPIRED = "expired"
+    USED = "used"
+    FOREIGN = "foreign"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who makes a change, for the audit log: a principal's id (or `system`) and where it came from."""
+
+    principal: str
+    source: str = ""
+
+
+SYSTEM = Actor("system")
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRefused:
+    """The keyed identification number does not tie this call to a payment session."""
+
+    reason: RefusalReason
+
+
 @dataclass(frozen=True, slots=True)
 class Merchant:
-    """A merchant of the platform."""
+    """A merchant of the platform. `identification_digits` counts the check digit."""
 
     id: str
     name: str
     mode: Mode
     language: str
     active: bool
+    identification_digits: int = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +123,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A shop (ShopID) of a merchant at one gateway connector. `secret` is sealed, never plain."""
+    """A shop (ShopID) of a merchant at one gateway connector. Its password is `read.shop_password`'s alone."""
 
     id: str
     merchant: str
@@ -162,6 +201,31 @@ class PaymentSession:
 
 
 @dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """Something that happened in a call: `type` in the words of the design, `detail` without personal data."""
+
+    at: str
+    type: str
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LadderEntry:
+    """One SIP message of a call, already reduced to the allow-list of headers (design: call records).
+
+    `direction` is `in` or `out`; `summary` is the start line's method or status; `text` the reduced message.
+    """
+
+    call: str
+    at: str
+    direction: str
+    peer: str
+    summary: str
+    text: str
+    leg: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Leg:
     """One SIP dialog of a call with its RTP figures."""
 
@@ -183,7 +247,11 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One customer's presence on the switch; refused calls leave one too."""
+    """One customer's presence on the switch; refused calls leave one too.
+
+    `caller` is the number masked for display (`+81•••••1234`); the whole number is sealed in the database and
+    opened by `sipivr` alone (`read.caller_number`). With `caller_withheld` nothing of it was stored.
+    """
 
     id: str
     merchant: str | None
@@ -192,7 +260,7 @@ class Call:
     caller: str | None
     caller_withheld: str | None
     session: str | None
-    status: str
+    status: CallStatus
     outcome: str | None
     refusal: str | None
     sip_status: int | None
@@ -206,6 +274,7 @@ class Call:
     node: str
     version: int
     legs: tuple[Leg, ...] = ()
+    timeline: tuple[TimelineEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
