@@ -51,6 +51,7 @@ class Front:
         self._figures = figures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -24,7 +24,7 @@ class _Formatter(logging.Formatter):
             "level": record.levelname,
             "process": "api",
             "logger": record.name,
-            "event": record.getMessage(),
+            "message": record.getMessage(),
             **getattr(record, _FIELDS, {}),
         }
         if record.exc_info and record.exc_info[0] is not None:
@@ -34,7 +34,9 @@ class _Formatter(logging.Formatter):
             return json.dumps(fields, ensure_ascii=True, default=str)
         head = f"{fields.pop('time')} {fields.pop('level')} {fields.pop('process')}"
         fields.pop("logger")
-        return f"{head} {fields.pop('event')} " + " ".join(f"{k}={json.dumps(v)}" for k, v in fields.items())
+        return f"{head} {fields.pop('message')} " + " ".join(
+            f"{k}={json.dumps(v)}" for k, v in fields.items()
+        )
 
 
 def where(trace: TracebackType | None) -> list[str]:

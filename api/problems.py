@@ -56,7 +56,7 @@ CATALOGUE: Final[Mapping[str, tuple[int, str]]] = types.MappingProxyType(
 )
 
 
-class Problem(Exception):  # noqa: N818  (RFC 9457's word)
+class Problem(Exception):
     """An answer other than success.
 
     Args:
@@ -133,7 +133,9 @@ def _nearest(endpoint: object, unknown: str, where: str) -> str:
     close = difflib.get_close_matches(unknown, names, n=1, cutoff=0.5)
     if close:
         return f"No such field; the nearest is `{close[0]}`."
-    return f"No such field; there are {', '.join(f'`{name}`' for name in names)}." if names else "No such field."
+    return (
+        f"No such field; there are {', '.join(f'`{name}`' for name in names)}." if names else "No such field."
+    )
 
 
 def from_validation(request: Request, error: RequestValidationError) -> Problem:

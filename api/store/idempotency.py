@@ -18,7 +18,7 @@ LIFETIME_S: Final = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A request and, once answered, its answer. `subject` is the object whose present state a replay shows."""
+    """A request and, once answered, its answer. A replay shows `subject` as it then is."""
 
     fingerprint: bytes
     status: int | None
@@ -55,6 +55,4 @@ def finish(db: Database, owner: str, key: str, *, status: int, body: str, subjec
 def abandon(db: Database, owner: str, key: str) -> None:
     """Forgets a request that had no final answer (5xx), so that a retry is carried out."""
     with immediate(db):
-        db.execute(
-            "DELETE FROM idempotency WHERE owner = ? AND key = ? AND status IS NULL", [owner, key]
-        )
+        db.execute("DELETE FROM idempotency WHERE owner = ? AND key = ? AND status IS NULL", [owner, key])

@@ -176,7 +176,8 @@ def note_retired(db: Database, key_id: str) -> None:
     """`sipivr` has taken every permission from the key's principal."""
     with immediate(db):
         db.execute(
-            "UPDATE api_keys SET principal_retired_at = :now WHERE id = :id", {"now": now_text(), "id": key_id}
+            "UPDATE api_keys SET principal_retired_at = :now WHERE id = :id",
+            {"now": now_text(), "id": key_id},
         )
 
 
