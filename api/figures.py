@@ -38,6 +38,8 @@ async def refresh(gauges: SwitchFigures, deps: Dependencies) -> None:
         counts = await deps.reader.run(read.counts)
     except Problem:
         return
-    for kind, states in counts.items():
+    for kind, states in (("session", counts.sessions), ("payment_unsettled", counts.payments_unsettled)):
         for state, count in states.items():
             gauges.objects.labels(kind, state).set(count)
+    gauges.objects.labels("call", "running").set(counts.calls_running)
+    gauges.objects.labels("identification_number", "open").set(counts.identification_numbers_open)
