@@ -1,19 +1,19 @@
 """What can go wrong in the store.
 
-    StoreError
-    ├── StoreBusy                 the writer's queue is full: nothing was tried
-    ├── StoreUnavailable          locked, full or broken disk: nothing was committed
-    ├── StoreCorrupt              a sealed value or the audit chain does not verify
-    └── Refused                   a rule of the design says no; `code` names it
-        ├── NotFound              (also: belongs to another merchant)
-        ├── Invalid               a value outside its format
-        ├── Conflict              the object is not in a state that allows this
-        │   ├── SessionNotPayable
-        │   ├── IntentOpen        an earlier attempt's outcome is not known yet
-        │   └── TooManyAttempts
-        ├── OrderInProgress       the order has a live session
-        ├── OrderAlreadyPaid
-        └── IdentificationNumbersExhausted
+StoreError
+├── StoreBusy                 the writer's queue is full: nothing was tried
+├── StoreUnavailable          locked, full or broken disk: nothing was committed
+├── StoreCorrupt              a sealed value or the audit chain does not verify
+└── Refused                   a rule of the design says no; `code` names it
+    ├── NotFound              (also: belongs to another merchant)
+    ├── Invalid               a value outside its format
+    ├── Conflict              the object is not in a state that allows this
+    │   ├── SessionNotPayable
+    │   ├── IntentOpen        an earlier attempt's outcome is not known yet
+    │   └── TooManyAttempts
+    ├── OrderInProgress       the order has a live session
+    ├── OrderAlreadyPaid
+    └── IdentificationNumbersExhausted
 """
 
 from __future__ import annotations

@@ -123,7 +123,9 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A shop (ShopID) of a merchant at one gateway connector. Its password is `read.shop_password`'s alone."""
+    """A shop (ShopID) of a merchant at one gateway connector. Its password is `read.shop_password`'s
+    alone.
+    """
 
     id: str
     merchant: str
@@ -202,7 +204,9 @@ class PaymentSession:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """Something that happened in a call: `type` in the words of the design, `detail` without personal data."""
+    """Something that happened in a call: `type` in the words of the design, `detail` without personal
+    data.
+    """
 
     at: str
     type: str

@@ -1,9 +1,9 @@
 """Every change of `switch.db`. SQL stays in the modules named below; callers import from here.
 
-Each function takes the writable store (the writer thread passes it: `await writer.run(write.call_ended, call=…)`),
-runs in one `BEGIN IMMEDIATE` transaction, writes its events into the outbox and, where a person or the switch
-decided something, its audit row in the same transaction, and returns a frozen record. A refusal is a
-`sipivr.store.errors.Refused`; nothing is changed then. `now` is for tests; None reads the clock.
+Each function takes the writable store (the writer thread passes it: `await writer.run(write.call_ended,
+call=…)`), runs in one `BEGIN IMMEDIATE` transaction, writes its events into the outbox and, where a person
+or the switch decided something, its audit row in the same transaction, and returns a frozen record. A
+refusal is a `sipivr.store.errors.Refused`; nothing is changed then. `now` is for tests; None reads the clock.
 
 Signatures::
 
@@ -37,10 +37,97 @@ Signatures::
     payment_closed(store, *, payment, status, approval_number=None, transaction_id=None, forward=None,
                    error_codes=(), error_category=None, final=False, now=None) -> Payment
 
-    put_merchant, put_number, put_connector, put_shop, put_trunk, put_principal, allow_caller   (seeding)
-    register_principal(store, actor, *, merchant, name, role, permissions, extension=None, now=None) -> Principal
+    put_merchant, put_number, put_connector, put_shop, put_trunk, put_principal (store, actor, *, …, id=None)
+    allow_caller, block_caller, disallow_caller (store, actor, *, merchant, e164)
+    register_principal(store, actor, *, merchant, name, role, permissions, extension=None) -> Principal
     deactivate_principal(store, actor, *, target, merchant=None, now=None) -> Principal
     apply_retention(store, policy=RetentionPolicy(), *, now=None) -> RetentionReport
 """
 
 from __future__ import annotations
+
+from sipivr.store.calls import (
+    add_ladder,
+    add_timeline,
+    call_answered,
+    call_ended,
+    call_refused,
+    call_started,
+    capture_ended,
+    capture_started,
+    interrupt_calls,
+    leg_changed,
+    leg_started,
+)
+from sipivr.store.claims import claim_identification_number, release_claim
+from sipivr.store.database import WritableStore, open_writable
+from sipivr.store.identifiers import new_id
+from sipivr.store.payments import (
+    begin_payment,
+    payment_closed,
+    payment_entered,
+    payment_executing,
+    payment_unknown,
+)
+from sipivr.store.registry import (
+    allow_caller,
+    block_caller,
+    deactivate_principal,
+    disallow_caller,
+    put_connector,
+    put_merchant,
+    put_number,
+    put_principal,
+    put_shop,
+    put_trunk,
+    register_principal,
+)
+from sipivr.store.retention import RetentionPolicy, RetentionReport, apply_retention
+from sipivr.store.sessions import (
+    cancel_session,
+    create_payment_session,
+    expire_sessions,
+    issue_identification_number,
+)
+
+__all__ = [
+    "RetentionPolicy",
+    "RetentionReport",
+    "WritableStore",
+    "add_ladder",
+    "add_timeline",
+    "allow_caller",
+    "apply_retention",
+    "begin_payment",
+    "block_caller",
+    "call_answered",
+    "call_ended",
+    "call_refused",
+    "call_started",
+    "cancel_session",
+    "capture_ended",
+    "capture_started",
+    "claim_identification_number",
+    "create_payment_session",
+    "deactivate_principal",
+    "disallow_caller",
+    "expire_sessions",
+    "interrupt_calls",
+    "issue_identification_number",
+    "leg_changed",
+    "leg_started",
+    "new_id",
+    "open_writable",
+    "payment_closed",
+    "payment_entered",
+    "payment_executing",
+    "payment_unknown",
+    "put_connector",
+    "put_merchant",
+    "put_number",
+    "put_principal",
+    "put_shop",
+    "put_trunk",
+    "register_principal",
+    "release_claim",
+]

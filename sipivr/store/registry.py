@@ -1,0 +1,390 @@
+"""Who is served and where cards go: merchants, numbers, shops, connectors, trunks, principals, callers.
+
+The `put_…` functions are for `sipivr init` and the platform's administrators: they insert, or replace what
+has the same id, and are audited. Connectors (invariant 6) have no other way in: no command of the control
+socket reaches `put_connector` or `put_shop`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from sipivr.store import crypto, rows
+from sipivr.store.database import Transaction, WritableStore, transaction
+from sipivr.store.errors import Invalid, NotFound
+from sipivr.store.identifiers import new_id
+from sipivr.store.records import (
+    Actor,
+    Connector,
+    Merchant,
+    Mode,
+    Number,
+    NumberUse,
+    Principal,
+    Role,
+    Shop,
+    Trunk,
+)
+
+E164: Final = re.compile(r"\+[1-9][0-9]{2,14}", re.ASCII)
+
+
+def put_merchant(
+    store: WritableStore,
+    actor: Actor,
+    *,
+    name: str,
+    mode: Mode,
+    language: str = "ja",
+    identification_digits: int = 6,
+    active: bool = True,
+    id: str | None = None,
+    now: dt.datetime | None = None,
+) -> Merchant:
+    """A merchant. Fewer than 6 identification digits are only safe with an allowed-caller list."""
+    if not 4 <= identification_digits <= 10:
+        raise Invalid("identification_digits: 4 to 10")
+    with transaction(store, now) as tx:
+        merchant = id or new_id("mer", tx.now)
+        values = {
+            "name": name,
+            "mode": mode,
+            "language": language,
+            "identification_digits": identification_digits,
+            "active": active,
+        }
+        _put(tx, actor, "merchant", merchant, values, merchant=merchant)
+        return rows.merchant(_row(tx, rows.MERCHANT, merchant))
+
+
+def put_number(
+    store: WritableStore,
+    actor: Actor,
+    *,
+    merchant: str,
+    e164: str,
+    use: NumberUse = NumberUse.TRANSFER_IN,
+    line_limit: int = 5,
+    language: str = "ja",
+    active: bool = True,
+    id: str | None = None,
+    now: dt.datetime | None = None,
+) -> Number:
+    """A telephone number of a merchant. Raises Invalid: not E.164, or another row has it."""
+    _check_e164(e164)
+    with transaction(store, now) as tx:
+        number = id or new_id("num", tx.now)
+        if tx.row("SELECT 1 FROM number WHERE e164 = ? AND id <> ?", [e164, number]):
+            raise Invalid("e164: this number is in use")
+        values = {
+            "merchant": merchant,
+            "e164": e164,
+            "use": use,
+            "line_limit": line_limit,
+            "language": language,
+            "active": active,
+        }
+        _put(tx, actor, "number", number, values, merchant=merchant)
+        return rows.number(_row(tx, rows.NUMBER, number))
+
+
+def put_connector(
+    store: WritableStore,
+    actor: Actor,
+    *,
+    kind: str,
+    url: str,
+    mode: Mode,
+    tls_pin: str | None = None,
+    active: bool = True,
+    confirmed_by: str | None = None,
+    id: str | None = None,
+    now: dt.datetime | None = None,
+) -> Connector:
+    """Where a card may go. `actor` proposes, `confirmed_by` is the second administrator (None when
+    seeding).
+    """
+    with transaction(store, now) as tx:
+        connector = id or new_id("con", tx.now)
+        values = {
+            "kind": kind,
+            "url": url,
+            "mode": mode,
+            "tls_pin": tls_pin,
+            "active": active,
+            "proposed_by": actor.principal,
+            "confirmed_by": confirmed_by,
+        }
+        _put(tx, actor, "connector", connector, values, merchant=None)
+        return rows.connector(_row(tx, rows.CONNECTOR, connector))
+
+
+def put_shop(
+    store: WritableStore,
+    actor: Actor,
+    *,
+    merchant: str,
+    name: str,
+    gateway_shop_id: str,
+    gateway_password: str,
+    connector: str,
+    name_spoken: Mapping[str, str] | None = None,
+    brands: Iterable[str] = ("visa", "mastercard", "jcb", "amex", "diners"),
+    security_code_required: bool = True,
+    job: str = "CAPTURE",
+    currency: str = "JPY",
+    active: bool = True,
+    id: str | None = None,
+    now: dt.datetime | None = None,
+) -> Shop:
+    """A shop of a merchant at one connector; `gateway_password` (ShopPass) is sealed at once."""
+    with transaction(store, now) as tx:
+        shop = id or new_id("shop", tx.now)
+        values = {
+            "merchant": merchant,
+            "name": name,
+            "name_spoken": _json(dict(name_spoken or {})),
+            "gateway_shop_id": gateway_shop_id,
+            "password_sealed": crypto.seal(store.keys, gateway_password, f"shop.password:{shop}"),
+            "connector": connector,
+            "brands": _json(list(brands)),
+            "security_code_required": security_code_required,
+            "job": job,
+            "currency": currency,
+            "active": active,
+        }
+        _put(tx, actor, "shop", shop, values, merchant=merchant)
+        return rows.shop(_row(tx, rows.SHOP, shop))
+
+
+def put_trunk(
+    store: WritableStore,
+    actor: Actor,
+    *,
+    name: str,
+    networks: Iterable[str],
+    merchant: str | None = None,
+    trust_identity: bool = False,
+    options: Mapping[str, object] | None = None,
+    active: bool = True,
+    id: str | None = None,
+    now: dt.datetime | None = None,
+) -> Trunk:
+    """A peer that may send SIP. Raises Invalid: a network is no address or CIDR, or is everything."""
+    kept = []
+    for network in networks:
+        try:
+            parsed = ipaddress.ip_network(network)
+        except ValueError:
+            raise Invalid(f"networks: {network!r} is not an address or CIDR") from None
+        if parsed.prefixlen == 0:
+            raise Invalid("networks: the whole Internet is no trunk (invariant 5)")
+        kept.append(str(parsed))
+    with transaction(store, now) as tx:
+        trunk = id or new_id("trk", tx.now)
+        values = {
+            "name": name,
+            "networks": _json(kept),
+            "merchant": merchant,
+            "trust_identity": trust_identity,
+            "options": _json(dict(options or {})),
+            "active": active,
+        }
+        _put(tx, actor, "trunk", trunk, values, merchant=merchant)
+        return rows.trunk(_row(tx, rows.TRUNK, trunk))
+
+
+def put_principal(
+    store: WritableStore,
+    actor: Actor,
+    *,
+    role: Role,
+    merchant: str | None,
+    name: str,
+    permissions: Iterable[str] = (),
+    extension: str | None = None,
+    active: bool = True,
+    id: str | None = None,
+    now: dt.datetime | None = None,
+) -> Principal:
+    """A principal; `permissions` come on top of none: see `control.authorise` for the vocabulary."""
+    with transaction(store, now) as tx:
+        return _put_principal(
+            tx,
+            actor,
+            role=role,
+            merchant=merchant,
+            name=name,
+            permissions=permissions,
+            extension=extension,
+            active=active,
+            id=id,
+        )
+
+
+def register_principal(
+    store: WritableStore,
+    actor: Actor,
+    *,
+    merchant: str,
+    name: str,
+    role: Role,
+    permissions: Iterable[str],
+    extension: str | None = None,
+    now: dt.datetime | None = None,
+) -> Principal:
+    """The principal of a new API key or operator of a merchant. The caller has checked what may be
+    granted.
+    """
+    if role is Role.PLATFORM:
+        raise Invalid("role: a merchant has no platform principals")
+    if not 1 <= len(name) <= 200:
+        raise Invalid("name: 1 to 200 characters")
+    with transaction(store, now) as tx:
+        return _put_principal(
+            tx,
+            actor,
+            role=role,
+            merchant=merchant,
+            name=name,
+            permissions=permissions,
+            extension=extension,
+        )
+
+
+def deactivate_principal(
+    store: WritableStore,
+    actor: Actor,
+    *,
+    target: str,
+    merchant: str | None = None,
+    now: dt.datetime | None = None,
+) -> Principal:
+    """Takes every permission from a principal, for good.
+
+    Raises:
+        NotFound: no such principal of the merchant.
+    """
+    with transaction(store, now) as tx:
+        current = rows.principal(_row(tx, rows.PRINCIPAL, target))
+        if merchant is not None and current.merchant != merchant:
+            raise NotFound("no such principal")
+        if current.active:
+            tx.run("UPDATE principal SET active = 0, deactivated_at = ? WHERE id = ?", [tx.at, target])
+            tx.audit(actor, "principal.deactivate", target, current.merchant)
+            tx.event("principal.deactivated", current.merchant, None, {"object": "principal", "id": target})
+        return rows.principal(_row(tx, rows.PRINCIPAL, target))
+
+
+def allow_caller(
+    store: WritableStore, actor: Actor, *, merchant: str, e164: str, now: dt.datetime | None = None
+) -> None:
+    """Puts a number on the merchant's list of allowed callers."""
+    _put_caller(store, actor, "allowed_caller", merchant=merchant, e164=e164, now=now)
+
+
+def block_caller(
+    store: WritableStore, actor: Actor, *, merchant: str, e164: str, now: dt.datetime | None = None
+) -> None:
+    """Puts a number on the merchant's block list."""
+    _put_caller(store, actor, "blocked_caller", merchant=merchant, e164=e164, now=now)
+
+
+def disallow_caller(
+    store: WritableStore, actor: Actor, *, merchant: str, e164: str, now: dt.datetime | None = None
+) -> None:
+    """Takes a number from the list of allowed callers."""
+    digest = crypto.caller_hash(store.keys, e164)
+    with transaction(store, now) as tx:
+        tx.run("DELETE FROM allowed_caller WHERE merchant = ? AND caller_hash = ?", [merchant, digest])
+        tx.audit(actor, "allowed_caller.delete", f"allowed_caller:{digest[:16]}", merchant)
+
+
+def _put_caller(
+    store: WritableStore, actor: Actor, table: str, *, merchant: str, e164: str, now: dt.datetime | None
+) -> None:
+    _check_e164(e164)
+    digest = crypto.caller_hash(store.keys, e164)
+    with transaction(store, now) as tx:
+        tx.run(
+            f"INSERT OR REPLACE INTO {table} (merchant, caller_hash, sealed, display, created_at)"  # noqa: S608
+            " VALUES (?, ?, ?, ?, ?)",
+            [
+                merchant,
+                digest,
+                crypto.seal(store.keys, e164, f"{table}.caller:{merchant}:{digest}"),
+                crypto.masked(e164),
+                tx.at,
+            ],
+        )
+        # The audit log is kept longer than any caller: it names the hash.
+        tx.audit(actor, f"{table}.put", f"{table}:{digest[:16]}", merchant)
+
+
+def _put_principal(
+    tx: Transaction,
+    actor: Actor,
+    *,
+    role: Role,
+    merchant: str | None,
+    name: str,
+    permissions: Iterable[str],
+    extension: str | None,
+    active: bool = True,
+    id: str | None = None,
+) -> Principal:
+    principal = id or new_id("prn", tx.now)
+    values = {
+        "role": role,
+        "merchant": merchant,
+        "name": name,
+        "extension": extension,
+        "permissions": _json(sorted(set(permissions))),
+        "active": active,
+    }
+    _put(tx, actor, "principal", principal, values, merchant=merchant)
+    tx.event("principal.registered", merchant, None, {"object": "principal", "id": principal, "role": role})
+    return rows.principal(_row(tx, rows.PRINCIPAL, principal))
+
+
+def _put(
+    tx: Transaction,
+    actor: Actor,
+    table: str,
+    id: str,
+    values: Mapping[str, Any],
+    *,
+    merchant: str | None,
+) -> None:
+    """Inserts or replaces by id (an UPDATE, so that what refers to the row stays) and audits."""
+    names = list(values)
+    tx.run(
+        f"INSERT INTO {table} (id, created_at, {', '.join(names)})"  # noqa: S608 - our own names
+        f" VALUES (?, ?, {', '.join('?' for _ in names)})"
+        f" ON CONFLICT (id) DO UPDATE SET {', '.join(f'{n} = excluded.{n}' for n in names)}",
+        [id, tx.at, *(int(v) if isinstance(v, bool) else v for v in values.values())],
+    )
+    told = {name: value for name, value in values.items() if not name.endswith("_sealed")}
+    tx.audit(actor, f"{table}.put", id, merchant, told)
+
+
+def _row(tx: Transaction, select: str, id: str) -> rows.Row:
+    row = tx.row(select + " WHERE id = ?", [id])
+    if row is None:
+        raise NotFound("no such object")
+    return row
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _check_e164(e164: str) -> None:
+    if not E164.fullmatch(e164):
+        raise Invalid("e164: + and 3 to 15 digits")
