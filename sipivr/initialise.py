@@ -123,7 +123,7 @@ def _make(
 ) -> Initialised:
     os.umask(layout.UMASK)
     try:
-        layout.make_directories(paths, users=users)
+        layout.make_directories(paths, layout.accounts() if users else None)
         simulator = settings.simulator.listen if settings.simulator.enabled else ""
         first = seeds.plant(paths, simulator)
         if users:

@@ -83,7 +83,8 @@ def markdown() -> str:
         "# Settings",
         "",
         "One TOML file for each node; `sipivr init` writes it with these words in it. A variable of the",
-        "environment overrides a setting: `SIPIVR_SIP__UDP` is `udp` of `[sip]`. An unknown setting or a value out of its limits is an error, never ignored.",
+        "environment overrides a setting: `SIPIVR_SIP__UDP` is `udp` of `[sip]`. An unknown setting or a",
+        "value out of its limits is an error, never ignored.",
         "This page is written by `make settings` from `sipivr/config.py`.",
         "",
     ]

@@ -76,7 +76,7 @@ def locked_memory() -> Finding:
     """Whether card memory can be kept out of swap."""
     if hardening.may_lock_pages():
         return ok("locked memory", "pages can be kept out of swap")
-    swap = Path("/proc/swaps").read_text("ascii").splitlines()[1:]
+    swap = Path("/proc/swaps").read_text("utf-8").splitlines()[1:]
     if not swap:
         return ok("locked memory", "not permitted, but this machine has no swap")
     return warn(
