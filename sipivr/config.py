@@ -38,7 +38,7 @@ class NodeSettings(Section, frozen=True, kw_only=True):
     state_dir: Annotated[
         str, _doc("Databases, key files and ledgers. Relative paths are relative to the settings file.")
     ] = "var"
-    run_dir: Annotated[str, _doc("Unix sockets; created with mode 0750.")] = "var/run"
+    run_dir: Annotated[str, _doc("Unix sockets, a directory for each pair of processes.")] = "var/run"
     environment: Annotated[
         str, _doc("`development` or `production`; production refuses to start with unsafe settings.")
     ] = "development"
@@ -120,7 +120,7 @@ class SimulatorSettings(Section, frozen=True, kw_only=True):
 
 
 class PromptSettings(Section, frozen=True, kw_only=True):
-    """Speech."""
+    """What customers hear: speech, synthesised once and kept."""
 
     cache_dir: Annotated[str, _doc("Synthesised prompts; empty: `prompts` in the state directory.")] = ""
 
@@ -275,6 +275,10 @@ def _check(settings: Settings) -> None:
     for listen in (settings.sip.udp, settings.sip.tcp, settings.sip.tls, settings.api.listen):
         if listen:
             host_and_port(listen)
+    if settings.log.level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ConfigError("[log] level must be DEBUG, INFO, WARNING or ERROR.")
+    if settings.log.format not in {"json", "text"}:
+        raise ConfigError("[log] format must be `json` or `text`.")
     if settings.node.environment not in {"development", "production"}:
         raise ConfigError("[node] environment must be `development` or `production`.")
     if settings.node.environment == "production" and settings.simulator.enabled:

@@ -60,7 +60,7 @@ def may_lock_pages() -> bool:
     """True when locking cannot make a later allocation fail: no limit, or the right to exceed it."""
     if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
         return True
-    for line in Path("/proc/self/status").read_text("ascii").splitlines():
+    for line in Path("/proc/self/status").read_text("utf-8").splitlines():
         name, _, value = line.partition(":")
         if name == "CapEff":
             return bool(int(value, 16) >> _CAP_IPC_LOCK & 1)

@@ -66,13 +66,29 @@ def directories(paths: Paths) -> tuple[Directory, ...]:
     )
 
 
-def make_directories(paths: Paths, *, users: bool) -> None:
-    """Makes every directory with its mode, and its owner when `users` (as root)."""
+#: User id and group id of each kind.
+Accounts = Mapping[Kind, tuple[int, int]]
+
+
+def accounts() -> dict[Kind, tuple[int, int]]:
+    """The accounts of a packaged layout.
+
+    Raises:
+        KeyError: names the one that does not exist.
+    """
+    found = {}
+    for kind, name in USERS.items():
+        account = pwd.getpwnam(name)
+        found[kind] = (account.pw_uid, account.pw_gid)
+    return found
+
+
+def make_directories(paths: Paths, owners: Accounts | None) -> None:
+    """Makes every directory with its mode, and hands it to its owner when `owners` are given (as root)."""
     for one in directories(paths):
         one.path.mkdir(parents=True, exist_ok=True)
-        if users:
-            owner, group = (pwd.getpwnam(USERS[kind]) for kind in (one.owner, one.group))
-            os.chown(one.path, owner.pw_uid, group.pw_gid)
+        if owners is not None:
+            os.chown(one.path, owners[one.owner][0], owners[one.group][1])
         one.path.chmod(one.mode)
 
 

@@ -94,7 +94,7 @@ class Supervisor:
         return [child for members in self.children.values() for child in members]
 
 
-def check_ports(settings: Settings, kinds: Iterable[Kind]) -> None:
+def check_ports(settings: Settings, kinds: Iterable[Kind] = tuple(Kind)) -> None:
     """Asks for every listener's port before any process starts, so that the sentence is ours.
 
     Raises:

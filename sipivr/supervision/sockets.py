@@ -59,7 +59,7 @@ def close_all(bound: Sequence[Sequence[socket.socket]]) -> None:
 
 def receive_buffer_limit() -> int:
     """net.core.rmem_max: what an unprivileged process may ask for, bytes."""
-    return int(Path("/proc/sys/net/core/rmem_max").read_text("ascii"))
+    return int(Path("/proc/sys/net/core/rmem_max").read_text("utf-8"))
 
 
 def must_be_free(kind: socket.SocketKind, host: str, port: int, purpose: str) -> None:

@@ -1,0 +1,87 @@
+"""Calls: every customer's presence on the switch, refused ones too."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import PlainTextResponse
+
+from api import models
+from api.auth import Caller, Deps, scope
+from api.dependencies import Dependencies
+from api.problems import Problem
+from api.reader import page_of_mode
+from api.routes import problems_of
+from sipivr.store import read, records
+
+router: Final = APIRouter(prefix="/calls", tags=["calls"])
+
+_Reading = Annotated[Caller, Depends(scope("calls:read"))]
+
+
+async def _own(
+    deps: Dependencies, caller: Caller, call_id: str, otherwise: str = "not_found"
+) -> records.Call:
+    call = await deps.reader.run(read.call, call_id, merchant=caller.merchant)
+    if call is None or call.mode not in {caller.mode, None}:
+        raise Problem(otherwise)
+    return call
+
+
+@router.get("", operation_id="list_calls", responses=problems_of("invalid_cursor"))
+async def list_(
+    deps: Deps, caller: _Reading, query: Annotated[models.CallQuery, Query()]
+) -> models.Page[models.CallSummary]:
+    """Newest first, without legs and timeline."""
+    if query.starting_after is not None:
+        await _own(deps, caller, query.starting_after, "invalid_cursor")
+
+    async def fetch(cursor: str | None) -> tuple[tuple[records.Call, ...], bool]:
+        page = await deps.reader.run(
+            read.calls,
+            caller.merchant,
+            status=query.status,
+            outcome=query.outcome,
+            refusal=query.refusal,
+            number=query.number,
+            session=query.session,
+            started_from=query.started_from,
+            started_before=query.started_before,
+            starting_after=cursor,
+            limit=query.limit,
+        )
+        return page.items, page.has_more
+
+    rows, more = await page_of_mode(fetch, caller.mode, query.limit, query.starting_after)
+    return models.Page(data=[models.CallSummary.of(row) for row in rows], has_more=more)
+
+
+@router.get("/{call_id}", operation_id="retrieve_call", responses=problems_of("not_found"))
+async def retrieve(deps: Deps, caller: _Reading, call_id: str) -> models.Call:
+    """The call with its legs and its timeline."""
+    return models.Call.of(await _own(deps, caller, call_id))
+
+
+@router.get(
+    "/{call_id}/ladder",
+    operation_id="retrieve_call_ladder",
+    response_class=PlainTextResponse,
+    responses=problems_of("not_found"),
+)
+async def ladder(deps: Deps, caller: _Reading, call_id: str) -> PlainTextResponse:
+    """The SIP messages of the call as text, kept for 7 days; only headers of an allow-list."""
+    call = await _own(deps, caller, call_id)
+    entries = await deps.reader.run(read.ladder, call.id)
+    return PlainTextResponse("".join(map(_entry_text, entries)))
+
+
+def _entry_text(entry: records.LadderEntry) -> str:
+    arrow = "<──" if entry.direction == "in" else "──>"
+    lines = "".join(f"    {_plain(line)}\n" for line in entry.text.splitlines())
+    return f"{entry.at}  {arrow} {_plain(entry.peer)}  {_plain(entry.summary)}\n{lines}"
+
+
+def _plain(text: str) -> str:
+    """What came by SIP, without anything that a terminal would act on."""
+    return "".join(c if c.isprintable() else "�" for c in text)

@@ -1,0 +1,68 @@
+"""The HTTP server: uvicorn, told to stop in the order that streams need."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from api import logs
+from api.dependencies import Dependencies
+from sipivr.config import APISettings, host_and_port
+
+GRACE_S: Final = 10
+
+_logger = logging.getLogger("api")
+
+
+class Server(uvicorn.Server):
+    """Says where it listens, and ends event streams before it waits for connections to end."""
+
+    def __init__(self, config: uvicorn.Config, deps: Dependencies) -> None:
+        super().__init__(config)
+        self._deps = deps
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Logs `listening` with the addresses once connections are taken."""
+        await super().startup(sockets)
+        if not self.started:
+            return
+        scheme = "https" if self.config.is_ssl else "http"
+        for server in self.servers:
+            for listener in server.sockets:
+                host, port = listener.getsockname()[:2]
+                shown = f"[{host}]" if ":" in host else host
+                logs.say(_logger, logging.INFO, "listening", address=f"{scheme}://{shown}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn waits for open answers, and a stream would never end by itself."""
+        self._deps.live.close()
+        await super().shutdown(sockets)
+
+
+def server(app: FastAPI, deps: Dependencies, settings: APISettings) -> Server:
+    """A server for these settings."""
+    host, port = host_and_port(settings.listen)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
+        # Who is loopback decides about /metrics: no header may say so.
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        ws="none",
+        http="h11",
+        lifespan="on",
+        h11_max_incomplete_event_size=16_384,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=GRACE_S,
+        backlog=512,
+    )
+    return Server(config, deps)
