@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import pwd
 import signal
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
@@ -21,7 +22,7 @@ from typing import Final
 
 from sipivr import config, hardening, readiness
 from sipivr import log as logs
-from sipivr.calls.call_control import LiveCalls
+from sipivr.calls.call_control import LiveCalls, voiced
 from sipivr.calls.charging import Charging
 from sipivr.calls.directory import StoredDirectory
 from sipivr.calls.gateways import StoredGateways
@@ -34,11 +35,13 @@ from sipivr.calls.services import Services
 from sipivr.calls.switchboard import Switchboard
 from sipivr.calls.voices import Voices
 from sipivr.config import ConfigError, Paths, Settings
+from sipivr.control.commands import Commands
 from sipivr.control.server import ControlServer
 from sipivr.dialogue import Dialogue
 from sipivr.gateway.gmo import GMOGateway, GMOSettings
 from sipivr.gateway.port import Gateway
 from sipivr.gateway.transport import Timeouts
+from sipivr.layout import USERS, Kind
 from sipivr.store import write
 from sipivr.store.crypto import KeyFileError, load_keys
 from sipivr.store.errors import StoreError
@@ -120,8 +123,13 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
 
         agent = PJUserAgent(_agent_settings(settings), board)
         agent.edge.replace_trunks(tuple(_edge_trunk(trunk) for trunk in directory.refresh() if trunk.active))
-        live = LiveCalls(board, services, agent, node=settings.node.name)
-        control = ControlServer(paths.control_socket, writer, directory, live)
+        commands = Commands(writer, directory, LiveCalls(board, services, agent))
+        control = ControlServer(
+            paths.control_socket,
+            voiced(commands, services, directory.session),
+            allowed_uids=_api_users(paths.control_socket.parent),
+            newest=directory.newest_sequence(),
+        )
         await control.start()
         stack.push_async_callback(control.stop)
         keeper = Housekeeping(services, writer)
@@ -176,6 +184,15 @@ def main(arguments: list[str] | None = None) -> int:
         log.error("%s", error)
         readiness.cannot_start(f"The switch cannot start: {error}")
     return 0
+
+
+def _api_users(directory: Path) -> frozenset[int]:
+    """`api`'s user, where a packaged layout has given the socket's directory to its group."""
+    try:
+        account = pwd.getpwnam(USERS[Kind.API])
+    except KeyError:
+        return frozenset()
+    return frozenset({account.pw_uid} if directory.stat().st_gid == account.pw_gid else ())
 
 
 def _dialogue(language: str, digits: int) -> Dialogue:

@@ -10,7 +10,17 @@ from pathlib import Path
 
 from sipivr.store import crypto, read
 from sipivr.store.crypto import StoreKeys
-from sipivr.store.records import Connector, Merchant, Number, Payment, Principal, Shop, Trunk
+from sipivr.store.records import (
+    Call,
+    Connector,
+    Merchant,
+    Number,
+    Payment,
+    PaymentSession,
+    Principal,
+    Shop,
+    Trunk,
+)
 
 
 class StoredDirectory:
@@ -83,3 +93,15 @@ class StoredDirectory:
     def principal(self, id: str) -> Principal | None:
         """Who gives a command."""
         return read.principal(self._db, id)
+
+    def call(self, id: str) -> Call | None:
+        """A call's record."""
+        return read.call(self._db, id)
+
+    def session(self, id: str) -> PaymentSession | None:
+        """A payment session."""
+        return read.payment_session(self._db, id)
+
+    def newest_sequence(self) -> int:
+        """Of the events committed so far."""
+        return read.newest_sequence(self._db)

@@ -107,6 +107,11 @@ class Switchboard:
             for call in self.calls:
                 call.hang_up()
 
+    def hurry(self) -> None:
+        """A second signal: calls are not waited for any longer."""
+        for call in self.calls:
+            call.hang_up()
+
     # -- a new call -------------------------------------------------------------------------------------
 
     def incoming(self, leg: SIPLeg, invite: IncomingInvite) -> None:
