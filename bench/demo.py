@@ -162,7 +162,8 @@ def _voice(pitch_hz: float, seconds: float = 1.2) -> NDArray[np.int16]:
         gain = sum(np.exp(-(((frequency - formant) / 180) ** 2)) for formant in (700, 1220, 2600)) + 0.05
         wave += gain * np.sin(2 * np.pi * frequency * time_s + harmonic)
     envelope = np.minimum(1, np.minimum(time_s, seconds - time_s) * 20)
-    return (wave * envelope / np.abs(wave).max() * 9000).astype(np.int16)
+    scaled: NDArray[np.int16] = (wave * envelope / np.abs(wave).max() * 9000).astype(np.int16)
+    return scaled
 
 
 def _pitch(samples: NDArray[np.int16]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -21,7 +22,7 @@ def level_dbfs(frame: NDArray[np.int16]) -> float:
     if not len(frame):
         return -120.0
     power = float(np.mean(np.square(frame.astype(np.float64))))
-    return max(-120.0, 10 * np.log10(max(power, 1e-12) / 32768.0**2))
+    return max(-120.0, 10 * math.log10(max(power, 1e-12) / 32768.0**2))
 
 
 class Ears:

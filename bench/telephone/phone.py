@@ -416,9 +416,8 @@ class Telephone:
         """Counts as heard."""
         self._calls[leg.number].keys_heard.append(KEY_CHARACTERS[key])
 
-    def referred(self, leg: SIPLeg, refer_to: str) -> bool:
+    def referred(self, leg: SIPLeg, refer_to: str) -> None:
         """A telephone of ours is not transferred."""
-        return False
 
     def ended(self, leg: SIPLeg, cause: SIPCause) -> None:
         """Frees the line."""

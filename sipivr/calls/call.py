@@ -105,6 +105,7 @@ class Call:
         self._key_way: KeyWay | None = None
         self._ended = False
         self._gone = False
+        self._broken = False
 
     # -- events in --------------------------------------------------------------------------------------
 
@@ -115,6 +116,8 @@ class Call:
 
     def feed(self, event: events.Event) -> None:
         """Gives the dialogue an event and does what it wants."""
+        if self._broken:
+            return
         try:
             for effect in self._dialogue.handle(event):
                 self._perform(effect)
@@ -127,6 +130,7 @@ class Call:
         self._services.count("call_faults")
         # The type and place only: a message could quote a value (PCI DSS 3.3.1).
         log.error("call %s: %s; ending it", self.id, type(error).__name__, exc_info=_without_values(error))
+        self._broken = True
         self._dialogue.abandon()
         self._record.fault()
         self.sip.hang_up(500)
@@ -394,7 +398,7 @@ class Call:
 
     def _settle(self) -> None:
         """Leaves the switchboard once the leg has ended and the dialogue has nothing left to do."""
-        if not self._ended or self._gone or not self._dialogue.finished:
+        if not self._ended or self._gone or not (self._broken or self._dialogue.finished):
             return
         self._gone = True
         for _, handle in self._timers.values():

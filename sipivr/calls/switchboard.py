@@ -372,9 +372,8 @@ class Switchboard:
     def early_media(self, leg: SIPLeg, status: int, sdp: SessionDescription) -> None:
         """We dial nobody yet."""
 
-    def referred(self, leg: SIPLeg, refer_to: str) -> bool:
+    def referred(self, leg: SIPLeg, refer_to: str) -> None:
         """Nobody may transfer our leg."""
-        return False
 
     # -- bookkeeping ------------------------------------------------------------------------------------
 
