@@ -51,10 +51,10 @@ class Customer:
         self._hurried = hurried
         self._told = told
 
-    async def prompted(self) -> None:
+    async def prompted(self, *, to_its_end: bool = False) -> None:
         """Waits for the next prompt: for its end, or in a hurry for its beginning."""
         await self.call.ears.speech()
-        if self._hurried:
+        if self._hurried and not to_its_end:
             await self.call.ears.listen(INTERRUPT_AFTER_MS)
         else:
             await self.call.ears.quiet(PROMPT_OVER_MS)
@@ -76,7 +76,8 @@ class Customer:
             ("the expiry", card.expiry),
             ("the security code", card.security_code),
         ):
-            await self.prompted()
+            # Before the card number come amount and instructions: keys count only once the capture is open.
+            await self.prompted(to_its_end=what == "the card number")
             await self.key(what, keys)
 
     async def confirm(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -135,6 +135,10 @@ class Call:
         self._record.fault()
         self.sip.hang_up(500)
 
+    def refused(self, reason: str) -> None:
+        """The call was admitted and could not be answered after all; its leg is being refused."""
+        self._record.refused(reason)
+
     def info_key(self, key: int) -> None:
         """A key by SIP INFO: no timestamp, so a leg's first key decides whether INFO or media counts."""
         if self._key_way is None:
@@ -209,7 +213,7 @@ class Call:
         media = self.media
         if self._ended or media is None or not media.lost or worker.index != media.worker.index:
             return
-        self._services.background(self._revive(media, worker))
+        self._background(self._revive(media, worker))
 
     async def _revive(self, media: MediaLeg, worker: MediaWorker) -> None:
         try:
@@ -251,7 +255,7 @@ class Call:
                 if self.media is not None:
                     self.media.close_bridge_mask()
             case effects.ClaimSession(request=request, number=digits):
-                self._services.background(self._claim(request, digits))
+                self._background(self._claim(request, digits))
             case effects.ReleaseSession(session_id=session):
                 self._services.record(write.release_claim, session=session, call=self.id)
             case effects.SubmitCharge():
@@ -293,7 +297,7 @@ class Call:
             self._services.count("prompts_awaited")
             if self.media is not None:
                 self.media.stop_playing()
-            self._services.background(self._play_when_rendered(effect))
+            self._background(self._play_when_rendered(effect))
 
     def _play_now(self, effect: effects.Play, paths: list[Path]) -> None:
         if self.media is not None:
@@ -393,6 +397,16 @@ class Call:
                 "still_pressing": progress.still_pressing,
             },
         )
+
+    def _background(self, work: Awaitable[None]) -> None:
+        self._services.background(self._guarded(work))
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self.fault(error)
+            self._settle()
 
     # -- the end ----------------------------------------------------------------------------------------
 

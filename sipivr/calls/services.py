@@ -107,4 +107,10 @@ class Services:
         """Runs something that nobody waits for; `recorded` waits for it too."""
         task = asyncio.ensure_future(work)
         self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.count("background_faults")
+            log.error("a background task failed", exc_info=task.exception())

@@ -37,8 +37,8 @@ from sipivr.ua.sdp import Codec, NotAcceptable, SDPError, SessionDescription
 
 log = logging.getLogger(__name__)
 
-#: How long an answered leg may stay without its ACK before it counts as gone (RFC 3261 §13.3.1.4: 64 × T1).
-ACK_TIMEOUT_S: Final = 32.0
+
+_STRANGER: Final = admission.refused(Refusal.TRUNK_UNKNOWN)
 
 
 class Switchboard:
@@ -115,21 +115,71 @@ class Switchboard:
     # -- a new call -------------------------------------------------------------------------------------
 
     def incoming(self, leg: SIPLeg, invite: IncomingInvite) -> None:
-        """See `UAHandler`."""
+        """See `UAHandler`. pjsua wants our SDP before this returns, so the RTP port is chosen here as well."""
         trunk = self._services.directory.trunk(invite.trunk)
         identity = identify(invite.reading, self._rules(trunk))
         verdict = admission.decide(self._facts(trunk, identity))
         if isinstance(verdict, Admitted) and invite.offer_error is not None:
-            refusal = admission.refused(Refusal.SDP_UNUSABLE)
-            verdict = Refused(Refusal.SDP_UNUSABLE, invite.offer_error.status, refusal.headers)
-        if isinstance(verdict, Refused):
-            self._refuse(leg, verdict, trunk, identity)
+            verdict = Refused(Refusal.SDP_UNUSABLE, invite.offer_error.status)
+        if isinstance(verdict, Refused) or trunk is None:
+            self._refuse(leg, verdict if isinstance(verdict, Refused) else _STRANGER, trunk, identity)
             return
-        assert trunk is not None
+        call_id, leg_id = new_id("call"), new_id("leg")
+        record = CallRecord(call_id, leg_id, leg, self._services)
+        call = Call(
+            call_id,
+            number=verdict.number,
+            merchant=verdict.merchant,
+            sip=leg,
+            record=record,
+            dialogue=self._make_dialogue(
+                verdict.number.language or verdict.merchant.language, verdict.merchant.identification_digits
+            ),
+            services=self._services,
+            over=self._over,
+        )
+        try:
+            sdp = self._open_media(call, invite, trunk)
+        except SDPError as error:
+            self._refuse(leg, Refused(Refusal.SDP_UNUSABLE, error.status), trunk, identity)
+            return
+        except (MediaRefused, PortsExhausted) as error:
+            log.error("a call is refused: %s", error)
+            self._refuse(leg, admission.refused(Refusal.MEDIA_UNAVAILABLE), trunk, identity)
+            return
+        if invite.offer is not None:
+            leg.prepare(sdp)
+        self._calls[leg.number] = call
         self._lines[verdict.number.id] = self._lines.get(verdict.number.id, 0) + 1
         self._empty.clear()
         self._services.ladders.claim(leg.call_id)
-        self._services.background(self._take(leg, invite, trunk, identity, verdict))
+        self._services.background(self._answer(call, leg_id, sdp, trunk, identity))
+
+    def _open_media(self, call: Call, invite: IncomingInvite, trunk: Trunk) -> SessionDescription:
+        """Chooses worker and port, and makes our answer (or, without an offer, our offer).
+
+        Raises:
+            MediaRefused, PortsExhausted: no worker, no port.
+            SDPError: nothing in common.
+        """
+        audio = invite.offer.audio if invite.offer else None
+        call.media = media = MediaLeg(
+            self._services.media,
+            call,
+            remote=Remote(audio.address, audio.port) if audio and audio.address else None,
+            terms=_terms(trunk),
+            advertised=self._services.media_address,
+            symmetric=bool(trunk.options.get("symmetric_rtp", False)),
+            dtmf=DTMFMode(str(trunk.options.get("dtmf", "auto"))),
+        )
+        if invite.offer is None:
+            return media.negotiator.offer()
+        try:
+            sdp, call.agreed = media.answer(invite.offer)
+        except SDPError:
+            media.remove()
+            raise
+        return sdp
 
     def _rules(self, trunk: Trunk | None) -> IdentityRules:
         if trunk is None:
@@ -180,108 +230,49 @@ class Switchboard:
             mode=merchant.mode if merchant else None,
         )
 
-    async def _take(
-        self,
-        leg: SIPLeg,
-        invite: IncomingInvite,
-        trunk: Trunk,
-        identity: CallIdentity,
-        admitted: Admitted,
+    async def _answer(
+        self, call: Call, leg_id: str, sdp: SessionDescription, trunk: Trunk, identity: CallIdentity
     ) -> None:
-        services = self._services
-        number, merchant = admitted.number, admitted.merchant
-        call_id, leg_id = new_id("call"), new_id("leg")
+        """Records the call, makes the worker take the leg, and answers; or refuses with the reason."""
+        services, leg = self._services, call.sip
         try:
             await services.writer.run(
                 write.call_started,
-                id=call_id,
-                merchant=merchant.id,
-                number=number.id,
-                called=number.e164,
+                id=call.id,
+                merchant=call.merchant.id,
+                number=call.number.id,
+                called=call.number.e164,
                 caller=None if identity.private else identity.caller,
                 caller_withheld="private" if identity.private else None,
-                mode=merchant.mode,
+                mode=call.merchant.mode,
                 node=services.node,
             )
             await services.writer.run(
                 write.leg_started,
                 id=leg_id,
-                call=call_id,
+                call=call.id,
                 party="customer",
                 sip_call_id=leg.call_id,
                 trunk=trunk.id,
             )
         except StoreError as error:
-            log.error("a call is refused, it cannot be recorded: %s", error)
-            services.count(f"refused_{Refusal.STORE_UNAVAILABLE.value}")
-            refusal = admission.refused(Refusal.STORE_UNAVAILABLE)
-            leg.refuse(refusal.status, dict(refusal.headers))
-            self._line_free(number.id)
+            self._give_up(call, Refusal.STORE_UNAVAILABLE, str(error))
             return
-        record = CallRecord(call_id, leg_id, leg, services)
-        call = Call(
-            call_id,
-            number=number,
-            merchant=merchant,
-            sip=leg,
-            record=record,
-            dialogue=self._make_dialogue(
-                number.language or merchant.language, merchant.identification_digits
-            ),
-            services=services,
-            over=self._over,
-        )
-        if leg.cause is not None:  # CANCEL came while we wrote
-            call.sip_ended(leg.cause)
-            self._line_free(number.id)
+        if leg.cause is not None or call.media is None:  # CANCEL came while we wrote
             return
-        self._calls[leg.number] = call
-        await self._answer(call, leg, invite, trunk, record)
-
-    async def _answer(
-        self, call: Call, leg: SIPLeg, invite: IncomingInvite, trunk: Trunk, record: CallRecord
-    ) -> None:
-        """Makes the media leg, waits for the worker's word, and answers; or refuses with the reason."""
-        audio = invite.offer.audio if invite.offer else None
-        remote = Remote(audio.address, audio.port) if audio and audio.address else None
         try:
-            media = MediaLeg(
-                self._services.media,
-                call,
-                remote=remote,
-                terms=_terms(trunk),
-                advertised=self._services.media_address,
-                symmetric=bool(trunk.options.get("symmetric_rtp", False)),
-                dtmf=DTMFMode(str(trunk.options.get("dtmf", "auto"))),
-            )
-        except (MediaRefused, PortsExhausted) as error:
-            self._give_up(leg, record, Refusal.MEDIA_UNAVAILABLE, str(error))
-            return
-        call.media = media
-        agreed: NegotiatedAudio | None = None
-        try:
-            if invite.offer is None:
-                sdp = media.negotiator.offer()
-            else:
-                sdp, agreed = media.answer(invite.offer)
-            await media.add(agreed)
-        except SDPError as error:
-            self._give_up(leg, record, Refusal.SDP_UNUSABLE, str(error), error.status)
-            return
+            await call.media.add(call.agreed)
         except MediaRefused as error:
-            self._give_up(leg, record, Refusal.MEDIA_UNAVAILABLE, str(error))
+            self._give_up(call, Refusal.MEDIA_UNAVAILABLE, str(error))
             return
-        call.agreed = agreed
         leg.answer(sdp)
 
-    def _give_up(
-        self, leg: SIPLeg, record: CallRecord, refusal: Refusal, detail: str, status: int | None = None
-    ) -> None:
-        log.warning("call %s is refused after admission: %s: %s", leg.call_id, refusal.value, detail)
+    def _give_up(self, call: Call, refusal: Refusal, detail: str) -> None:
+        log.error("call %s is refused after admission: %s: %s", call.id, refusal.value, detail)
         self._services.count(f"refused_{refusal.value}")
-        refused = admission.refused(refusal)
-        record.refused(refusal.value)
-        leg.refuse(status or refused.status, dict(refused.headers))
+        call.refused(refusal.value)
+        verdict = admission.refused(refusal)
+        call.sip.refuse(verdict.status, dict(verdict.headers))
 
     # -- UAHandler --------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -35,17 +36,15 @@ class Voices:
     def __init__(self, cache_dir: Path) -> None:
         self._library = PromptLibrary(cache_dir)
         self._fixed: tuple[Path, ...] = ()
+        self._counts: asyncio.Task[None] | None = None
         self._said = 0.0
 
     async def prepare(self) -> None:
-        """Makes every fixed phrase and every count of digits; with a filled cache this takes no time."""
-        fixed = await self._library.prepare_fixed(self._progress)
-        counts = await self._library.prepare_counts(self._progress)
-        made = fixed.made + counts.made
-        if made:
-            log.info("%d prompts made in %.1f s", made, fixed.seconds + counts.seconds)
-        for problem in (*fixed.problems, *counts.problems):
-            log.warning("prompt %s is spoken by a stand-in; see `sipivr doctor`", problem)
+        """Makes every fixed phrase, then, behind the switch's back, every count of digits.
+
+        With a filled cache this takes no time.
+        """
+        self._report(await self._library.prepare_fixed(self._progress))
         paths = {
             path
             for language in self._library.languages
@@ -55,9 +54,12 @@ class Voices:
             if path is not None
         }
         self._fixed = tuple(sorted(paths))
+        self._counts = asyncio.ensure_future(self._prepare_counts())
 
     async def aclose(self) -> None:
         """Stops the voices."""
+        if self._counts is not None:
+            self._counts.cancel()
         await self._library.aclose()
 
     def pin_on(self, media: MediaLink) -> None:
@@ -94,6 +96,15 @@ class Voices:
             Phrase(PhraseKey.PAYMENT_APPROVED, (spoken,)),
         ):
             await self.render(language, phrase)
+
+    async def _prepare_counts(self) -> None:
+        self._report(await self._library.prepare_counts(self._progress))
+
+    def _report(self, progress: PromptProgress) -> None:
+        if progress.made:
+            log.info("%d prompts made in %.1f s", progress.made, progress.seconds)
+        for problem in progress.problems:
+            log.warning("prompt %s is spoken by a stand-in; see `sipivr doctor`", problem)
 
     def _language(self, language: str) -> str:
         return language if language in self._library.languages else self._library.languages[0]
