@@ -24,7 +24,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final, Self, final
 
 from sipivr.card_brands import BRAND_RANGES, LONGEST_PAN, SHORTEST_PAN, Brand, BrandRange
-from sipivr.card_digits import ZERO, CardWipedError, DigitEntry, Digits, Secret, new_buffer
+from sipivr.card_digits import ZERO, CardWipedError, DigitEntry, Digits, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
