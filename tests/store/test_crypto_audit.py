@@ -130,8 +130,8 @@ def test_rows_cannot_be_changed_by_statements(world: World) -> None:
         "DELETE FROM audit WHERE sequence = 2",
         "DELETE FROM audit WHERE sequence = 1",
         "DELETE FROM audit WHERE sequence = (SELECT max(sequence) FROM audit)",
-        "INSERT INTO audit SELECT sequence + 100, at, actor, source, action, object, merchant, detail, previous, mac"
-        " FROM audit WHERE sequence = 2",
+        "INSERT INTO audit SELECT sequence + 100, at, actor, source, action, object, merchant, detail,"
+        " previous, mac FROM audit WHERE sequence = 2",
     ],
 )
 def test_whoever_goes_round_the_triggers_breaks_the_chain(world: World, sql: str) -> None:

@@ -36,7 +36,8 @@ def test_each_older_state_migrates_and_keeps_its_rows(tmp_path: Path) -> None:
         db = Database(tmp_path / f"{stop}.db")
         schema.migrations.apply(db, stop_before=stop)
         db.execute(
-            "INSERT INTO merchant (id, name, mode, language, created_at) VALUES ('mer_1', 'A', 'test', 'ja', 'now')"
+            "INSERT INTO merchant (id, name, mode, language, created_at)"
+            " VALUES ('mer_1', 'A', 'test', 'ja', 'now')"
         )
         assert schema.migrate(db)[0] == stop
         assert read.merchant(db, "mer_1") is not None
@@ -182,10 +183,13 @@ def test_every_search_of_the_api_uses_an_index(world: World) -> None:
     plans = {
         "number by e164": "SELECT * FROM number WHERE e164 = 'x'",
         "sessions": "SELECT * FROM payment_session WHERE merchant = 'm' ORDER BY id DESC LIMIT 5",
-        "sessions by status": "SELECT * FROM payment_session WHERE merchant = 'm' AND status = 'open' ORDER BY id DESC",
-        "sessions by order": "SELECT * FROM payment_session WHERE merchant = 'm' AND order_id = 'x' ORDER BY id DESC",
+        "sessions by status": "SELECT * FROM payment_session WHERE merchant = 'm' AND status = 'open'"
+        " ORDER BY id DESC",
+        "sessions by order": "SELECT * FROM payment_session WHERE merchant = 'm' AND order_id = 'x'"
+        " ORDER BY id DESC",
         "calls": "SELECT * FROM call WHERE merchant = 'm' AND id < 'x' ORDER BY id DESC LIMIT 5",
-        "payments": "SELECT * FROM payment WHERE merchant = 'm' AND status = 'approved' ORDER BY id DESC LIMIT 5",
+        "payments": "SELECT * FROM payment WHERE merchant = 'm' AND status = 'approved'"
+        " ORDER BY id DESC LIMIT 5",
         "open intents": "SELECT * FROM payment WHERE status IN ('intent', 'entered', 'executing', 'unknown')",
         "events": "SELECT * FROM event WHERE sequence > 5 AND merchant = 'm' ORDER BY sequence LIMIT 5",
     }

@@ -275,7 +275,7 @@ CRASH = textwrap.dedent(
         await run(write.payment_entered, payment=payment.id, access_id="a", access_pass="b")
         await run(write.payment_executing, payment=payment.id)
         print(payment.id, "executing", flush=True)
-        await run(write.payment_closed, payment=payment.id, status=PaymentStatus.APPROVED, approval_number="1")
+        await run(write.payment_closed, payment=payment.id, status=PaymentStatus.APPROVED)
         print(payment.id, "approved", flush=True)
 
     async def main():
