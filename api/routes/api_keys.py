@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from api import logs, models
-from api.auth import Administrator, Deps, administrator
+from api.auth import Administrator, Deps, address, administrator
 from api.dependencies import Dependencies
 from api.idempotency import Outcome
 from api.problems import Problem
@@ -63,7 +63,11 @@ async def create(
     async def execute() -> Outcome:
         result = await deps.switch.command(
             messages.RegisterPrincipal(
-                principal=admin.principal, name=body.name, role="api_key", permissions=scopes
+                principal=admin.principal,
+                source=address(request),
+                name=body.name,
+                role="api_key",
+                permissions=scopes,
             )
         )
         secret = keys.new_secret(admin.merchant.mode)

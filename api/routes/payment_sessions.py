@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
 from api import models
-from api.auth import Caller, Deps, scope
+from api.auth import Caller, Deps, address, scope
 from api.dependencies import Dependencies
 from api.idempotency import Outcome
 from api.problems import Problem
@@ -80,6 +80,7 @@ async def create(
     caller.may_write()
     command = messages.CreatePaymentSession(
         principal=caller.principal,
+        source=address(request),
         shop=body.shop,
         order_id=body.order_id,
         amount=body.amount,
@@ -147,7 +148,9 @@ async def cancel(
     """Ends a session that is open or claimed. A charge that runs is never cancelled: 409 `conflict`."""
     caller.may_write()
     await _own(deps, caller, session_id)
-    command = messages.CancelPaymentSession(principal=caller.principal, session=session_id)
+    command = messages.CancelPaymentSession(
+        principal=caller.principal, source=address(request), session=session_id
+    )
     return await _answer(deps, request, caller, command, 200)
 
 
@@ -169,5 +172,7 @@ async def issue_identification_number(
     """A new identification number for the same session; the old one is retired."""
     caller.may_write()
     await _own(deps, caller, session_id)
-    command = messages.IssueIdentificationNumber(principal=caller.principal, session=session_id)
+    command = messages.IssueIdentificationNumber(
+        principal=caller.principal, source=address(request), session=session_id
+    )
     return await _answer(deps, request, caller, command, 200)

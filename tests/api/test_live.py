@@ -144,7 +144,7 @@ async def test_progress_has_no_id_and_goes_to_its_merchant(served: Served):
     async with served.events(world.key_a) as of_a, served.events(world.key_b) as of_b:
         await _next(of_a, "comment")
         await _next(of_b, "comment")
-        await world.switch.progress(
+        world.switch.progress(
             ProgressNotice(merchant=world.merchant_a, session="ps_1", call="call_1", values={"pan_groups": 2})
         )
         event = await _next(of_a)
