@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from api import models
+from api import inputs, models
 from api.auth import Caller, Deps, address, scope
 from api.dependencies import Dependencies
-from api.idempotency import Outcome
+from api.idempotency import IdempotencyKey, Outcome
 from api.problems import Problem
 from api.reader import page_of_mode
 from api.routes import WRITE_PROBLEMS, problems_of
@@ -21,15 +21,6 @@ router: Final = APIRouter(prefix="/v1/payment_sessions", tags=["payment_sessions
 
 _Reading = Annotated[Caller, Depends(scope("payment_sessions:read"))]
 _Writing = Annotated[Caller, Depends(scope("payment_sessions:write"))]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        description="Any printable text of at most 255 characters without spaces. The same key with the same "
-        "request gives the same answer for 24 hours.",
-        examples=["A1001-first"],
-    ),
-]
 
 
 async def _own(deps: Dependencies, caller: Caller, session_id: str) -> records.PaymentSession:
@@ -73,7 +64,7 @@ async def create(
     request: Request,
     deps: Deps,
     caller: _Writing,
-    body: models.PaymentSessionCreate,
+    body: inputs.PaymentSessionCreate,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Registers a payment and issues the identification number that ties the customer's call to it."""
@@ -94,7 +85,7 @@ async def create(
 
 @router.get("", operation_id="list_payment_sessions", responses=problems_of("invalid_cursor"))
 async def list_(
-    deps: Deps, caller: _Reading, query: Annotated[models.PaymentSessionQuery, Query()]
+    deps: Deps, caller: _Reading, query: Annotated[inputs.PaymentSessionQuery, Query()]
 ) -> models.Page[models.PaymentSession]:
     """Newest first."""
     await known_cursor(deps, caller, query.starting_after)
@@ -142,7 +133,7 @@ async def cancel(
     deps: Deps,
     caller: _Writing,
     session_id: str,
-    body: models.Empty | None = None,
+    body: inputs.Empty | None = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Ends a session that is open or claimed. A charge that runs is never cancelled: 409 `conflict`."""
@@ -166,7 +157,7 @@ async def issue_identification_number(
     deps: Deps,
     caller: _Writing,
     session_id: str,
-    body: models.Empty | None = None,
+    body: inputs.Empty | None = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """A new identification number for the same session; the old one is retired."""

@@ -34,6 +34,7 @@ ALL_SCOPES = (
     "payment_sessions:read",
     "payment_sessions:write",
     "calls:read",
+    "calls:write",
     "payments:read",
     "events:read",
     "shops:read",

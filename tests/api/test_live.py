@@ -68,8 +68,9 @@ async def served() -> AsyncIterator[Served]:
         # The application's lifespan is run by the world.
         http.config.lifespan = "off"
         task = asyncio.create_task(http.serve())
-        while not http.started:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while not http.started:  # noqa: ASYNC110  (uvicorn has a flag, no event)
+                await asyncio.sleep(0.01)
         port = http.servers[0].sockets[0].getsockname()[1]
         try:
             yield Served(world, f"http://127.0.0.1:{port}")
