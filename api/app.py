@@ -79,9 +79,9 @@ def create_app(deps: Dependencies) -> FastAPI:
     app.state.dependencies = deps
     app.state.password_gate = PasswordGate()
     app.state.switch_figures = SwitchFigures(deps.registry)
-    for routes in (payment_sessions, calls, payments, events, merchant, api_keys):
-        app.include_router(routes.router, prefix="/v1")
-    app.include_router(operation.router)
+    # Routers carry their whole path, so that the route's own `path` is what log and figures should say.
+    for routes in (payment_sessions, calls, payments, events, merchant, api_keys, operation):
+        app.include_router(routes.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)

@@ -7,6 +7,7 @@ into the same shape here. No problem repeats a value that was sent: it could be 
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import types
 import typing
@@ -118,9 +119,20 @@ def pointer(location: typing.Sequence[int | str]) -> str:
     return ".".join(str(part) for part in location)
 
 
-def _models(endpoint: object) -> list[type[BaseModel]]:
+@functools.cache
+def _models(endpoint: object) -> tuple[type[BaseModel], ...]:
     hints = typing.get_type_hints(endpoint) if callable(endpoint) else {}
-    return [hint for hint in hints.values() if isinstance(hint, type) and issubclass(hint, BaseModel)]
+    return tuple(
+        part
+        for name, hint in hints.items()
+        for part in (hint, *typing.get_args(hint))
+        if name != "return" and isinstance(part, type) and issubclass(part, BaseModel)
+    )
+
+
+def takes_query(endpoint: object) -> bool:
+    """Whether a route has a model of its query parameters (by convention its name ends in `Query`)."""
+    return any(model.__name__.endswith("Query") for model in _models(endpoint))
 
 
 def _nearest(endpoint: object, unknown: str, where: str) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import signal
 import socket
+import threading
+from collections.abc import Generator
 from typing import Final
 
 import uvicorn
@@ -24,6 +29,22 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, deps: Dependencies) -> None:
         super().__init__(config)
         self._deps = deps
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """SIGTERM and SIGINT stop the server. Uvicorn's own version raises them again at the end, and the
+        process would die before its databases are closed.
+        """
+        loop = asyncio.get_running_loop()
+        main = threading.current_thread() is threading.main_thread()
+        caught = (signal.SIGTERM, signal.SIGINT) if main else ()
+        for number in caught:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in caught:
+                loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Logs `listening` with the addresses once connections are taken."""

@@ -303,7 +303,11 @@ class LegStatistics(Event, frozen=True, kw_only=True):
 
 
 class WorkerStatistics(Event, frozen=True, kw_only=True):
-    """Counters of the worker since it started."""
+    """Counters of the worker since it started.
+
+    `tick_cost_us` is the mean CPU time of a tick since the last query; `tick_late_p999_ms` covers the last
+    8,192 ticks.
+    """
 
     legs: int
     ticks: int
@@ -313,6 +317,10 @@ class WorkerStatistics(Event, frozen=True, kw_only=True):
     packets_sent: int
     packets_unknown: int
     events_dropped: int
+    tick_late_p999_ms: float = 0.0
+    sends_failed: int = 0
+    socket_overflows: int = 0
+    faults: int = 0
 
 
 AnyEvent = (
@@ -375,4 +383,5 @@ def decode_events(packet: bytes | memoryview) -> Hello | EventBatch:
     Raises:
         msgspec.DecodeError: the packet is neither a Hello nor an event batch.
     """
-    return _event_decoder.decode(packet)
+    message: Hello | EventBatch = _event_decoder.decode(packet)
+    return message

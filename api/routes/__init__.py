@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import Request
-from fastapi.dependencies.utils import get_flat_dependant
 
 from api.models import ProblemDocument
-from api.problems import CATALOGUE, MEDIA_TYPE, Problem
+from api.problems import CATALOGUE, MEDIA_TYPE, Problem, takes_query
 
 
 def problems_of(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -40,12 +39,10 @@ WRITE_PROBLEMS: Final = (
 
 async def refuse_unknown_parameters(request: Request) -> None:
     """A misspelt filter must not silently become no filter; routes with a query model say it."""
-    dependant = getattr(request.scope.get("route"), "dependant", None)
-    if dependant is None or not request.query_params:
-        return
-    if get_flat_dependant(dependant).query_params:
-        return
-    raise Problem(
-        "validation_failed",
-        errors=[{"field": "", "code": "unknown_field", "message": "This path takes no query parameters."}],
-    )
+    if request.query_params and not takes_query(request.scope.get("endpoint")):
+        raise Problem(
+            "validation_failed",
+            errors=[
+                {"field": "", "code": "unknown_field", "message": "This path takes no query parameters."}
+            ],
+        )

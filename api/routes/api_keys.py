@@ -21,7 +21,7 @@ from api.routes.payment_sessions import IdempotencyKey
 from api.store import keys
 from sipivr.control import messages
 
-router: Final = APIRouter(prefix="/api_keys", tags=["api_keys"])
+router: Final = APIRouter(prefix="/v1/api_keys", tags=["api_keys"])
 
 _Admin = Annotated[Administrator, Depends(administrator)]
 _logger = logging.getLogger("api.keys")

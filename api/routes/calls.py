@@ -15,7 +15,7 @@ from api.reader import page_of_mode
 from api.routes import problems_of
 from sipivr.store import read, records
 
-router: Final = APIRouter(prefix="/calls", tags=["calls"])
+router: Final = APIRouter(prefix="/v1/calls", tags=["calls"])
 
 _Reading = Annotated[Caller, Depends(scope("calls:read"))]
 

@@ -19,7 +19,7 @@ from api.problems import Problem
 from api.routes import problems_of
 from sipivr.store import read, records
 
-router: Final = APIRouter(prefix="/events", tags=["events"])
+router: Final = APIRouter(prefix="/v1/events", tags=["events"])
 
 SEND_TIMEOUT_S: Final = 30.0
 

@@ -28,7 +28,7 @@ def _cut(
     return list(rows[start : start + query.limit]), len(rows) > start + query.limit
 
 
-@router.get("/shops", operation_id="list_shops", responses=problems_of("invalid_cursor"))
+@router.get("/v1/shops", operation_id="list_shops", responses=problems_of("invalid_cursor"))
 async def shops(
     deps: Deps,
     caller: Annotated[Caller, Depends(scope("shops:read"))],
@@ -39,7 +39,7 @@ async def shops(
     return models.Page(data=[models.Shop.of(row) for row in rows], has_more=more)
 
 
-@router.get("/numbers", operation_id="list_numbers", responses=problems_of("invalid_cursor"))
+@router.get("/v1/numbers", operation_id="list_numbers", responses=problems_of("invalid_cursor"))
 async def numbers(
     deps: Deps,
     caller: Annotated[Caller, Depends(scope("numbers:read"))],

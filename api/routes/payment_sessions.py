@@ -17,7 +17,7 @@ from api.routes import WRITE_PROBLEMS, problems_of
 from sipivr.control import messages
 from sipivr.store import read, records
 
-router: Final = APIRouter(prefix="/payment_sessions", tags=["payment_sessions"])
+router: Final = APIRouter(prefix="/v1/payment_sessions", tags=["payment_sessions"])
 
 _Reading = Annotated[Caller, Depends(scope("payment_sessions:read"))]
 _Writing = Annotated[Caller, Depends(scope("payment_sessions:write"))]

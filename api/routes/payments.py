@@ -14,7 +14,7 @@ from api.reader import page_of_mode
 from api.routes import problems_of
 from sipivr.store import read, records
 
-router: Final = APIRouter(prefix="/payments", tags=["payments"])
+router: Final = APIRouter(prefix="/v1/payments", tags=["payments"])
 
 _Reading = Annotated[Caller, Depends(scope("payments:read"))]
 

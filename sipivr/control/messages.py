@@ -33,9 +33,10 @@ class ErrorCode(enum.StrEnum):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
-    """Base of all commands; `principal` is who asks, as `api` has authenticated it."""
+    """Base of all commands; `principal` is who asks, as `api` has authenticated it, `source` from where."""
 
     principal: str
+    source: str = ""
 
 
 class CreatePaymentSession(Command, frozen=True, kw_only=True):

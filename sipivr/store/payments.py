@@ -6,7 +6,8 @@
       └───────────┴────────────┴───────► UNKNOWN ──► any of the three, by asking the gateway
 
 - `begin_payment` is committed, on the disk, before the first request; `payment_executing` before the first
-  byte of ExecTran. So after a crash INTENT and ENTERED were surely never executed, EXECUTING must be asked about.
+  byte of ExecTran. So after a crash INTENT and ENTERED were surely never executed; EXECUTING must be
+  asked about.
 - The unique index `payment_live_order` refuses a second live attempt of an order, whatever this code does.
 - Every commit here is `synchronous=FULL`.
 - Of the card only brand and last 4; the access password of a trade is sealed.

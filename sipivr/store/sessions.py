@@ -97,7 +97,8 @@ def create_payment_session(
         session = new_id("ps", tx.now)
         tx.run(
             "INSERT INTO payment_session (id, merchant, shop, order_id, amount, currency, language, status,"
-            " mode, number, metadata, created_by, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
+            " mode, number, metadata, created_by, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
             [
                 session,
                 merchant,

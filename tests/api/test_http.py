@@ -37,14 +37,18 @@ async def test_every_answer_has_an_id_a_version_and_no_cache(world: World):
 
 
 async def test_a_request_id_is_taken_when_it_is_one(world: World):
-    assert (await world.a.get("/healthz", headers={"X-Request-Id": "mine-1"})).headers["x-request-id"] == "mine-1"
+    assert (await world.a.get("/healthz", headers={"X-Request-Id": "mine-1"})).headers[
+        "x-request-id"
+    ] == "mine-1"
     strange = await world.a.get("/healthz", headers={"X-Request-Id": "a b{}"})
     assert strange.headers["x-request-id"].startswith("req_")
 
 
 async def test_versions(world: World):
     assert (await world.a.get("/v1/shops", headers={"Sipivr-Version": front.VERSION})).status_code == 200
-    assert_problem(await world.a.get("/v1/shops", headers={"Sipivr-Version": "2020-01-01"}), 400, "invalid_version")
+    assert_problem(
+        await world.a.get("/v1/shops", headers={"Sipivr-Version": "2020-01-01"}), 400, "invalid_version"
+    )
 
 
 async def test_routing_problems(world: World):
@@ -102,13 +106,17 @@ async def test_card_numbers_are_refused_and_not_kept(world: World, caplog):
 async def test_large_bodies(world: World):
     head = {"Content-Type": "application/json"}
     large = b"x" * (front.MAX_BODY_BYTES + 1)
-    assert_problem(await world.a.post("/v1/payment_sessions", content=large, headers=head), 413, "body_too_large")
+    assert_problem(
+        await world.a.post("/v1/payment_sessions", content=large, headers=head), 413, "body_too_large"
+    )
 
     async def chunks():
         for _ in range(80):
             yield b"x" * 1024
 
-    assert_problem(await world.a.post("/v1/payment_sessions", content=chunks(), headers=head), 413, "body_too_large")
+    assert_problem(
+        await world.a.post("/v1/payment_sessions", content=chunks(), headers=head), 413, "body_too_large"
+    )
 
 
 async def test_rate_limit(world: World):

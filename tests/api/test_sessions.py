@@ -34,7 +34,9 @@ async def test_create_retrieve_cancel(world: World):
     assert renewed["identification_number"] != session["identification_number"]
     cancelled = await world.a.post(f"{path}/cancel", json={})
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "canceled")
-    assert_problem(await world.a.post(f"{path}/cancel"), 409, "conflict")
+    assert (await world.a.post(f"{path}/cancel")).json() == cancelled.json()
+    assert_problem(await world.a.post(f"{path}/identification_number"), 409, "conflict")
+    assert_problem(await world.a.post(f"/v1/payment_sessions/{world.paid_session}/cancel"), 409, "conflict")
 
 
 async def test_an_order_is_open_once(world: World):
@@ -75,9 +77,7 @@ async def test_the_same_key_with_another_request(world: World):
 async def test_the_order_of_fields_is_not_another_request(world: World):
     head = {"Idempotency-Key": "k"}
     await world.a.post("/v1/payment_sessions", json=body(world), headers=head)
-    again = await world.a.post(
-        "/v1/payment_sessions", json=dict(reversed(body(world).items())), headers=head
-    )
+    again = await world.a.post("/v1/payment_sessions", json=dict(reversed(body(world).items())), headers=head)
     assert again.status_code == 201
 
 

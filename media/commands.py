@@ -1,0 +1,223 @@
+"""What each command does to an engine. A refused command has changed nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from media.legs import Leg, RefusedError, key_of
+from media.protocol import (
+    SAMPLE_RATE_HZ,
+    Acknowledged,
+    AddLeg,
+    AnyCommand,
+    AnyEvent,
+    Codec,
+    Connect,
+    Disconnect,
+    LoadPrompt,
+    MaskApplied,
+    Play,
+    QueryStatistics,
+    Refused,
+    RemoveLeg,
+    SendKey,
+    SetMask,
+    Shutdown,
+    StopPlaying,
+    UnloadPrompt,
+    UpdateLeg,
+)
+from media.rtp.stream import NO_TYPE
+from media.rtp.telephone_event import LARGEST_KEY
+
+if TYPE_CHECKING:
+    from media.engine import Engine
+
+#: Ten minutes; nothing that is said at a payment is longer.
+_LONGEST_PROMPT_BYTES: Final = 600 * SAMPLE_RATE_HZ * 2
+_DYNAMIC_TYPES: Final = range(96, 128)
+
+
+def execute(engine: Engine, command: AnyCommand) -> list[AnyEvent]:
+    """Carries out one command; see `Engine.execute`."""
+    try:
+        followed = _ACTIONS[type(command)](engine, command)
+    except RefusedError as refusal:
+        return [Refused(seq=command.seq, reason=str(refusal))]
+    return [Acknowledged(seq=command.seq), *followed]
+
+
+def _check(command: AddLeg | UpdateLeg) -> None:
+    event_type = command.event_payload_type
+    if event_type is not None and event_type not in _DYNAMIC_TYPES:
+        raise RefusedError(f"leg {command.leg}: telephone-event needs a dynamic payload type")
+
+
+def _add_leg(engine: Engine, command: AddLeg) -> list[AnyEvent]:
+    _check(command)
+    if command.leg in engine.legs:
+        raise RefusedError(f"leg {command.leg} exists already")
+    if not 0 <= command.socket < len(engine.sockets):
+        raise RefusedError(f"leg {command.leg}: there is no socket {command.socket}")
+    key = key_of(command, command.socket)
+    taken = None if key is None else engine.sources.row_of(key)
+    engine.legs.check_source(command, command.socket, taken, None)
+    engine.make_room()
+    leg = engine.legs.add(command)
+    engine.transmitter.add(leg.row, leg.socket)
+    engine.streams.last_tick[leg.row] = engine.ticks
+    if key is not None:
+        engine.sources.add(key, leg.row)
+        leg.source = key
+    _negotiate(engine, leg)
+    return []
+
+
+def _update_leg(engine: Engine, command: UpdateLeg) -> list[AnyEvent]:
+    _check(command)
+    leg = engine.legs[command.leg]
+    moved = command.remote != leg.remote or command.symmetric != leg.symmetric
+    if moved:
+        key = key_of(command, leg.socket)
+        taken = None if key is None else engine.sources.row_of(key)
+        engine.legs.check_source(command, leg.socket, taken, leg)
+        if leg.source is not None:
+            engine.sources.remove(leg.source)
+        if key is not None:
+            engine.sources.add(key, leg.row)
+        leg.source = key
+        leg.settled = False
+    if moved or command.codec is not leg.codec:
+        engine.streams.restart(leg.row)
+    if command.event_payload_type != leg.event_type:
+        engine.streams.old_event_type[leg.row] = engine.streams.event_type[leg.row]
+    leg.codec, leg.remote, leg.event_type = command.codec, command.remote, command.event_payload_type
+    leg.direction, leg.symmetric, leg.dtmf = command.direction, command.symmetric, command.dtmf
+    engine.streams.last_tick[leg.row] = engine.ticks
+    _negotiate(engine, leg, keep_destination=not moved)
+    return []
+
+
+def _negotiate(engine: Engine, leg: Leg, *, keep_destination: bool = False) -> None:
+    row, streams = leg.row, engine.streams
+    streams.payload_type[row] = int(Codec(leg.codec))
+    streams.event_type[row] = NO_TYPE if leg.event_type is None else leg.event_type
+    streams.listening[row] = leg.listens and leg.remote is not None
+    remote = leg.remote
+    if keep_destination and leg.settled:
+        remote = engine.transmitter.destination(row)
+    engine.transmitter.negotiate(row, remote, int(leg.codec), leg.event_type, sending=leg.sends)
+    engine.legs.refresh(leg)
+
+
+def _remove_leg(engine: Engine, command: RemoveLeg) -> list[AnyEvent]:
+    return engine.drop(engine.legs[command.leg])
+
+
+def _connect(engine: Engine, command: Connect) -> list[AnyEvent]:
+    source, destination = engine.legs[command.source], engine.legs[command.destination]
+    engine.connections.set(source.row, destination.row, command.mask)
+    return []
+
+
+def _disconnect(engine: Engine, command: Disconnect) -> list[AnyEvent]:
+    pair = _pair(engine, command)
+    engine.connections.remove(*pair)
+    return []
+
+
+def _set_mask(engine: Engine, command: SetMask) -> list[AnyEvent]:
+    pair = _pair(engine, command)
+    engine.connections.set(*pair, command.mask)
+    engine.legs[command.source].faulted = engine.legs[command.destination].faulted = False
+    return [
+        MaskApplied(
+            seq=command.seq, source=command.source, destination=command.destination, mask=command.mask
+        )
+    ]
+
+
+def _pair(engine: Engine, command: Disconnect | SetMask) -> tuple[int, int]:
+    pair = engine.legs[command.source].row, engine.legs[command.destination].row
+    if pair not in engine.connections:
+        raise RefusedError(f"legs {command.source} and {command.destination} are not connected")
+    return pair
+
+
+def _load_prompt(engine: Engine, command: LoadPrompt) -> list[AnyEvent]:
+    if engine.players.holds(command.prompt):
+        raise RefusedError(f"prompt {command.prompt} is being played")
+    try:
+        with Path(command.path).open("rb") as file:
+            data = file.read(_LONGEST_PROMPT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"prompt {command.prompt}: {type(error).__name__}") from error
+    if len(data) > _LONGEST_PROMPT_BYTES or len(data) % 2:
+        raise RefusedError(f"prompt {command.prompt} is too long, or no 16-bit samples")
+    engine.prompts.load(command.prompt, np.frombuffer(data, "<i2").astype(np.int16, copy=False))
+    return []
+
+
+def _unload_prompt(engine: Engine, command: UnloadPrompt) -> list[AnyEvent]:
+    if command.prompt not in engine.prompts:
+        raise RefusedError(f"there is no prompt {command.prompt}")
+    if engine.players.holds(command.prompt):
+        raise RefusedError(f"prompt {command.prompt} is being played")
+    engine.prompts.unload(command.prompt)
+    return []
+
+
+def _play(engine: Engine, command: Play) -> list[AnyEvent]:
+    leg = engine.legs[command.leg]
+    for prompt in command.prompts:
+        if prompt not in engine.prompts:
+            raise RefusedError(f"there is no prompt {prompt}")
+    return engine.finished(
+        engine.players.play(
+            leg.row, command.playlist, command.prompts, barge_in=command.barge_in, repeat=command.repeat
+        )
+    )
+
+
+def _stop_playing(engine: Engine, command: StopPlaying) -> list[AnyEvent]:
+    return engine.finished(engine.players.stop(engine.legs[command.leg].row))
+
+
+def _send_key(engine: Engine, command: SendKey) -> list[AnyEvent]:
+    leg = engine.legs[command.leg]
+    if not 0 <= command.key <= LARGEST_KEY:
+        raise RefusedError(f"leg {command.leg}: no key has that code")
+    if not engine.transmitter.send_key(leg.row, command.key, command.duration_ms):
+        raise RefusedError(f"leg {command.leg} cannot send telephone-event")
+    return []
+
+
+def _query_statistics(engine: Engine, command: QueryStatistics) -> list[AnyEvent]:
+    legs = engine.legs.all() if command.leg is None else [engine.legs[command.leg]]
+    return [engine.leg_statistics(leg) for leg in legs]
+
+
+def _shutdown(engine: Engine, command: Shutdown) -> list[AnyEvent]:
+    engine.drop_all()
+    return []
+
+
+_ACTIONS: Final[dict[type, Callable[[Engine, Any], list[AnyEvent]]]] = {
+    AddLeg: _add_leg,
+    UpdateLeg: _update_leg,
+    RemoveLeg: _remove_leg,
+    Connect: _connect,
+    Disconnect: _disconnect,
+    SetMask: _set_mask,
+    LoadPrompt: _load_prompt,
+    UnloadPrompt: _unload_prompt,
+    Play: _play,
+    StopPlaying: _stop_playing,
+    SendKey: _send_key,
+    QueryStatistics: _query_statistics,
+    Shutdown: _shutdown,
+}

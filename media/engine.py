@@ -1,0 +1,364 @@
+"""The tick: everything that one media worker does in 20 ms, for all its legs at once.
+
+    receive ─► parse ─► find legs ─► ring ─► play out ─► detect ─► mask, mix ─► prompts ─► encode ─► send
+                            └─► telephone-event ─► keys ◄─┘
+
+An engine takes sockets that are bound already and knows no clock: each call of `tick` is 20 ms of media time,
+and whoever calls it keeps the schedule. Commands are carried out between ticks by `execute`.
+
+It fails closed. Output starts as silence in every tick; audio of a source reaches it through a mask or not at
+all; an exception anywhere leaves every leg with silence for that tick, every masked connection silent until
+its mask is set again, and a `LegFault` for each leg. The engine itself goes on.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from media import commands
+from media.arrays import Bool, Int16, grown
+from media.connections import Connections
+from media.dsp import dtmf, mask
+from media.keys import Deduplicator
+from media.legs import CHUNK, Leg, Legs
+from media.playlists import AudioQueues, Finished, Players, PromptStore
+from media.protocol import (
+    FRAME_SAMPLES,
+    TICK_MS,
+    AnyCommand,
+    AnyEvent,
+    KeyPressed,
+    KeyWay,
+    LegFault,
+    LegStatistics,
+    PlayFinished,
+    RTPTimeout,
+)
+from media.rtp.lookup import SourceTable, name_to_remote, source_key
+from media.rtp.packet import Columns, parse
+from media.rtp.sockets import Batch, open_receiver
+from media.rtp.stream import Events, Streams
+from media.rtp.telephone_event import EVENT_BYTES, EventReceiver
+from media.rtp.transmit import Transmitter
+
+#: Ticks between looks at legs that have gone quiet.
+_TIMEOUT_CHECK_TICKS: Final = 10
+#: Packets of unknown sources that are looked at in a tick, for legs that wait for theirs.
+_MOST_UNKNOWN: Final = 64
+_MOST_DRAINED: Final = 256
+
+
+class Engine:
+    """All legs of one worker.
+
+    Args:
+        sockets: bound UDP sockets; `AddLeg.socket` is an index into them. They stay the caller's.
+        rng: for SSRCs, sequence numbers and comfort noise.
+        depth_ms: how long after its arrival a packet is played.
+        timeout_s: quiet time after which `RTPTimeout` is said.
+        dtmf_params: limits of the detector.
+        portable: avoid `recvmmsg` and `sendmmsg`.
+        capacity: legs to have room for at first.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        rng: np.random.Generator | None = None,
+        depth_ms: int = 40,
+        timeout_s: float = 30.0,
+        dtmf_params: dtmf.DTMFParams | None = None,
+        portable: bool = False,
+        capacity: int = CHUNK,
+    ) -> None:
+        self.rng = rng if rng is not None else np.random.default_rng()
+        self.sockets = list(sockets)
+        self.legs = Legs(capacity)
+        self.sources = SourceTable()
+        self.streams = Streams(capacity, depth_ms)
+        self.connections = Connections()
+        self.prompts = PromptStore()
+        self.players = Players(self.prompts, capacity)
+        self.queues = AudioQueues()
+        self.transmitter = Transmitter(sockets, capacity, self.rng, portable=portable)
+        self.keys = Deduplicator()
+        self.event_receiver = EventReceiver(capacity)
+        self.ticks = 0
+        self.packets_received = 0
+        self.packets_sent = 0
+        self.packets_unknown = 0
+        self.faults = 0
+        self._depth_samples = depth_ms * 8
+        self._timeout_s = timeout_s
+        self._params = dtmf_params or dtmf.DTMFParams()
+        self._detector = dtmf.DTMFState(capacity)
+        self._receiver = open_receiver(sockets, portable=portable)
+        self._noise = mask.noise_frames(self.rng)
+        self._pcm: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
+        self._previous: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
+        self._out: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
+        self._wipe = False
+        self.keys_inband = np.zeros(capacity, np.int64)
+        self.keys_rfc4733 = np.zeros(capacity, np.int64)
+
+    # Commands
+
+    def execute(self, command: AnyCommand) -> list[AnyEvent]:
+        """Carries out one command; it shows in the next tick.
+
+        Returns:
+            `Acknowledged` or `Refused`, and what followed from it. `QueryStatistics` is answered with the
+            legs' part only, `Shutdown` drops the legs: the rest is the worker's.
+        """
+        return commands.execute(self, command)
+
+    def load_prompt(self, prompt: int, samples: Int16) -> None:
+        """Takes a prompt from memory."""
+        self.prompts.load(prompt, samples)
+
+    def queue_audio(self, leg: int, samples: Int16) -> None:
+        """Speaks samples on a leg, after those that were queued before."""
+        self.queues.add(self.legs[leg].row, samples)
+
+    def queued_samples(self, leg: int) -> int:
+        """Samples that the leg still has to speak."""
+        return self.queues.length(self.legs[leg].row)
+
+    def received_pcm(self, leg: int) -> Int16:
+        """What the leg's peer was heard saying in the last tick; a view, valid until the next tick."""
+        view: Int16 = self._pcm[self.legs[leg].row]
+        return view
+
+    def sent_pcm(self, leg: int) -> Int16:
+        """What the leg's peer was sent in the last tick, before its law; a view valid until the next tick."""
+        view: Int16 = self._out[self.legs[leg].row]
+        return view
+
+    def drop_all(self) -> None:
+        """Silences and forgets every leg at once."""
+        for leg in self.legs.all():
+            self.drop(leg)
+
+    def drop(self, leg: Leg) -> list[AnyEvent]:
+        """Forgets a leg and overwrites its audio."""
+        row = leg.row
+        events = self.finished(self.players.stop(row))
+        if leg.source is not None:
+            self.sources.remove(leg.source)
+        self.connections.remove_leg(row)
+        self.queues.clear(row)
+        self.keys.clear(row)
+        self.event_receiver.clear(row)
+        self.transmitter.clear(row)
+        self.streams.clear(row)
+        self._detector.clear(row)
+        for column in (self._pcm, self._previous, self._out, self.keys_inband, self.keys_rfc4733):
+            column[row] = 0
+        self.legs.remove(leg)
+        self._wipe = True
+        return events
+
+    def make_room(self) -> None:
+        """Makes sure that there is a free row."""
+        if not self.legs.rows.full:
+            return
+        capacity = self.legs.rows.capacity + CHUNK
+        self.legs.rows.grow(capacity)
+        self.legs.inband = grown(self.legs.inband, capacity)
+        self.legs.events = grown(self.legs.events, capacity)
+        self.streams.grow(capacity)
+        self.players.grow(capacity)
+        self.transmitter.grow(capacity)
+        self.event_receiver.grow(capacity)
+        self._detector.grow(capacity)
+        self._pcm = grown(self._pcm, capacity)
+        self._previous = grown(self._previous, capacity)
+        self._out = grown(self._out, capacity)
+        self.keys_inband = grown(self.keys_inband, capacity)
+        self.keys_rfc4733 = grown(self.keys_rfc4733, capacity)
+
+    def leg_statistics(self, leg: Leg) -> LegStatistics:
+        """What was counted for a leg."""
+        row, streams = leg.row, self.streams
+        return LegStatistics(
+            leg=leg.number,
+            packets_received=int(streams.received[row]),
+            packets_sent=int(self.transmitter.sent[row]),
+            packets_lost=streams.lost(row),
+            packets_late=int(streams.late[row]),
+            packets_refused=int(streams.refused[row]),
+            jitter_ms=round(float(streams.jitter[row]) / 8, 3),
+            keys_inband=int(self.keys_inband[row]),
+            keys_rfc4733=int(self.keys_rfc4733[row]),
+        )
+
+    def drain(self) -> None:
+        """Throws away what waits in the sockets (it was meant for an earlier incarnation)."""
+        for _ in range(_MOST_DRAINED):
+            if not self._receiver.receive():
+                return
+
+    # The tick
+
+    def tick(self) -> list[AnyEvent]:
+        """Twenty milliseconds for every leg. Never raises; returns what happened, in order."""
+        events: list[AnyEvent] = []
+        legs = self.legs.rows.high
+        out = self._out[:legs]
+        out[:] = 0
+        try:
+            self._receive(events)
+            self._pcm, self._previous = self._previous, self._pcm
+            valid = self.streams.play(
+                self.ticks, legs, self.legs.alaw_rows, self._pcm[:legs], self._previous[:legs]
+            )
+            self._detect(legs, valid, events)
+            self._mix(legs, out, events)
+        except Exception as error:
+            self._fail(error, events)
+            self._pcm[:legs] = 0
+            out[:] = 0
+        self._guard(lambda: self._send(out), events)
+        self._guard(lambda: self._check_timeouts(events), events)
+        if self._wipe:
+            self._receiver.batch.wipe()
+            self._wipe = False
+        self.ticks += 1
+        return events
+
+    def _guard(self, stage: Callable[[], None], events: list[AnyEvent]) -> None:
+        try:
+            stage()
+        except Exception as error:
+            self._fail(error, events)
+
+    def _fail(self, error: Exception, events: list[AnyEvent]) -> None:
+        self.faults += 1
+        # The text of an exception may quote data; its type cannot.
+        events += self.fault_all(f"{type(error).__name__} in the tick")
+
+    def fault_all(self, reason: str) -> list[AnyEvent]:
+        """Silences all masked connections until their masks are set again, and says so once for each leg."""
+        self.connections.silence_masked()
+        fresh = [leg for leg in self.legs.all() if not leg.faulted]
+        for leg in fresh:
+            leg.faulted = True
+        return [LegFault(leg=leg.number, reason=reason) for leg in fresh]
+
+    def _receive(self, events: list[AnyEvent]) -> None:
+        count = self._receiver.receive()
+        if not count:
+            return
+        self.packets_received += count
+        batch = self._receiver.batch
+        columns = parse(batch.slots[:count], batch.lengths[:count])
+        rows = self.sources.find(batch.names[:count], batch.sockets[:count])
+        if rows.min() < 0:
+            unknown = np.flatnonzero(rows < 0)
+            self.packets_unknown += len(unknown)
+            if self.legs.unsettled:
+                self._settle_by(unknown[:_MOST_UNKNOWN].tolist(), batch, columns)
+            packets = np.flatnonzero(rows >= 0)
+            if not packets.size:
+                return
+            rows = rows[packets]
+        else:
+            packets = np.arange(count)
+        found = self.streams.receive(self.ticks, rows, packets, columns, batch.slots)
+        if self.legs.unsettled:
+            self._settle_heard()
+        if found.rows.size:
+            self._receive_events(found, columns, events)
+
+    def _settle_by(self, unknown: list[int], batch: Batch, columns: Columns) -> None:
+        """Symmetric RTP: the first source that sends what was negotiated becomes the leg's own, for good."""
+        for packet in unknown:
+            leg = self.legs.unsettled.get(int(batch.sockets[packet]))
+            if leg is None or leg.remote is None or not columns.valid[packet]:
+                continue
+            if int(columns.payload_type[packet]) not in (int(leg.codec), leg.event_type):
+                continue
+            remote = name_to_remote(batch.names[packet])
+            if leg.source is not None:
+                self.sources.remove(leg.source)
+            leg.source = source_key(remote, leg.socket)
+            self.sources.add(leg.source, leg.row)
+            self.transmitter.redirect(leg.row, remote)
+            leg.settled = True
+            self.legs.refresh(leg)
+
+    def _settle_heard(self) -> None:
+        for leg in list(self.legs.unsettled.values()):
+            if leg.remote is not None and self.streams.received[leg.row]:
+                leg.settled = True
+                self.legs.refresh(leg)
+
+    def _receive_events(self, found: Events, columns: Columns, events: list[AnyEvent]) -> None:
+        chosen = self.legs.events[found.rows] & (columns.size[found.packets] >= EVENT_BYTES)
+        rows, packets = found.rows[chosen], found.packets[chosen]
+        start = columns.offset[packets][:, None] + np.arange(EVENT_BYTES)
+        payload = self._receiver.batch.slots[packets[:, None], start]
+        for press in self.event_receiver.receive(
+            rows, columns.ssrc[packets], columns.timestamp[packets], columns.marker[packets], payload
+        ):
+            timestamp = press.timestamp
+            if press.ssrc != self.streams.ssrc[press.row]:
+                # Another clock than the audio's, or no audio yet: now is the best that is known.
+                timestamp = (int(self.streams.play_timestamp[press.row]) + self._depth_samples) & 0xFFFFFFFF
+            self._key(press.row, KeyWay.RFC4733, press.key, timestamp, events)
+
+    def _detect(self, legs: int, valid: tuple[Bool, Bool], events: list[AnyEvent]) -> None:
+        for press in dtmf.detect(self._detector, self._params, self._pcm[:legs], valid):
+            if not self.legs.inband[press.row]:
+                continue
+            # The timelines have moved on to the next frame already.
+            start = int(self.streams.play_timestamp[press.row]) - FRAME_SAMPLES + press.start
+            self._key(press.row, KeyWay.INBAND, press.key, start & 0xFFFFFFFF, events)
+
+    def _key(self, row: int, way: KeyWay, key: int, timestamp: int, events: list[AnyEvent]) -> None:
+        counter = self.keys_inband if way is KeyWay.INBAND else self.keys_rfc4733
+        counter[row] += 1
+        if not self.keys.accept(row, way, key, timestamp):
+            return
+        leg = self.legs.by_row[row]
+        events.append(KeyPressed(leg=leg.number, key=key, way=way, timestamp=timestamp))
+        events += self.finished(self.players.key_pressed(row))
+
+    def _mix(self, legs: int, out: Int16, events: list[AnyEvent]) -> None:
+        faulty = self.connections.mix(out, self._pcm[:legs], self._noise, self.rng)
+        for row in faulty:
+            leg = self.legs.by_row[row]
+            if not leg.faulted:
+                leg.faulted = True
+                events.append(LegFault(leg=leg.number, reason="a mask in an unknown state"))
+        events += self.finished(self.players.mix(out))
+        self.queues.mix(out)
+
+    def finished(self, ended: list[Finished]) -> list[AnyEvent]:
+        """Ends of playlists as events."""
+        return [
+            PlayFinished(
+                leg=self.legs.by_row[end.row].number, playlist=end.playlist, interrupted=end.interrupted
+            )
+            for end in ended
+        ]
+
+    def _send(self, out: Int16) -> None:
+        self.packets_sent += self.transmitter.send(out, self.legs.alaw_rows)
+
+    def _check_timeouts(self, events: list[AnyEvent]) -> None:
+        if self.ticks % _TIMEOUT_CHECK_TICKS:
+            return
+        limit = self._timeout_s * 1000 / TICK_MS
+        quiet = self.ticks - self.streams.last_tick[: self.legs.rows.high] >= limit
+        for leg in self.legs.all():
+            if not quiet[leg.row]:
+                leg.silent = False
+            elif not leg.silent and leg.listens and leg.remote is not None:
+                leg.silent = True
+                events.append(RTPTimeout(leg=leg.number, seconds=self._timeout_s))

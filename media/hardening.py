@@ -1,0 +1,74 @@
+"""Keeping a process's memory to itself: no dump, no core, no swap (invariant 2 of the design)."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import socket
+import struct
+from typing import Final
+
+_PR_SET_DUMPABLE: Final = 4
+_MCL_CURRENT: Final = 1
+_MCL_FUTURE: Final = 2
+_MCL_ONFAULT: Final = 4
+_DSCP_EF: Final = 46 << 2
+_SO_MEMINFO: Final = 55
+_DROPS: Final = 8
+_BUFFER_BYTES: Final = 4 << 20
+_SO_RCVBUFFORCE: Final = 33
+_SO_SNDBUFFORCE: Final = 32
+
+
+def harden_process() -> list[str]:
+    """Makes this process undumpable, coreless and unswappable as far as it may.
+
+    Returns:
+        What was not permitted, as sentences for the log.
+    """
+    missing: list[str] = []
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "prctl") or library.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        missing.append("the process stays dumpable")
+    # With a limit on locked memory, MCL_FUTURE would make later allocations fail instead.
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] != resource.RLIM_INFINITY:
+        missing.append("memory is not locked: RLIMIT_MEMLOCK is limited")
+    elif library.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
+        missing.append("memory is not locked: mlockall is not permitted")
+    return missing
+
+
+def tune_socket(sock: socket.socket) -> None:
+    """DSCP EF on what is sent (RFC 3246), 4 MiB of buffer each way, as far as permitted; non-blocking."""
+    sock.setblocking(False)
+    level, option = (
+        (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+        if sock.family == socket.AF_INET6
+        else (socket.IPPROTO_IP, socket.IP_TOS)
+    )
+    _try_set(sock, level, option, _DSCP_EF)
+    for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        if not _try_set(sock, socket.SOL_SOCKET, forced, _BUFFER_BYTES):
+            _try_set(sock, socket.SOL_SOCKET, plain, _BUFFER_BYTES)
+
+
+def _try_set(sock: socket.socket, level: int, option: int, value: int) -> bool:
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError:
+        return False
+    return True
+
+
+def overflows(sock: socket.socket) -> int:
+    """Packets that the kernel dropped because the socket's buffer was full.
+
+    The counter that `SO_RXQ_OVFL` would hang on every packet, read once instead.
+    """
+    try:
+        answer = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+    except OSError:
+        return 0
+    values = struct.unpack(f"{len(answer) // 4}I", answer)
+    return int(values[_DROPS]) if len(values) > _DROPS else 0

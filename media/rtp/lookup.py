@@ -1,0 +1,116 @@
+"""Which leg a packet belongs to: by the socket it came to and the address it came from.
+
+IPv4 sources are 64-bit numbers (address, port, socket), found for a whole batch by binary search in a sorted
+array. IPv6 sources take a dictionary, packet by packet.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+import numpy as np
+
+from media.arrays import Index, UInt8, UInt64
+from media.protocol import Remote
+
+NAME_BYTES: Final = 32
+_SOCKET_BITS: Final = np.uint64(0xFFFF)
+
+IPv6Key = tuple[bytes, int]
+
+
+def is_ipv6(remote: Remote) -> bool:
+    """Whether the address is written as IPv6."""
+    return ":" in remote.address
+
+
+def ipv4_key(remote: Remote, index: int) -> int:
+    """The number of an IPv4 source at a socket, as it stands in a `sockaddr_in` in memory.
+
+    Raises:
+        OSError: no numeric IPv4 address.
+    """
+    address = int.from_bytes(socket.inet_pton(socket.AF_INET, remote.address), "little")
+    port = int.from_bytes(remote.port.to_bytes(2, "big"), "little")
+    return address << 32 | port << 16 | index
+
+
+def ipv6_key(remote: Remote, index: int) -> IPv6Key:
+    """The same for IPv6."""
+    return socket.inet_pton(socket.AF_INET6, remote.address) + remote.port.to_bytes(2, "big"), index
+
+
+def source_key(remote: Remote, index: int) -> int | IPv6Key:
+    """Key of a source at a socket.
+
+    Raises:
+        OSError: no numeric address.
+    """
+    return ipv6_key(remote, index) if is_ipv6(remote) else ipv4_key(remote, index)
+
+
+def name_to_remote(name: UInt8) -> Remote:
+    """The source of a packet from its `sockaddr`."""
+    raw = name.tobytes()
+    port = int.from_bytes(raw[2:4], "big")
+    if int.from_bytes(raw[:2], "little") == socket.AF_INET6:
+        return Remote(socket.inet_ntop(socket.AF_INET6, raw[8:24]), port)
+    return Remote(socket.inet_ntop(socket.AF_INET, raw[4:8]), port)
+
+
+class SourceTable:
+    """Sources and the rows of the legs that own them."""
+
+    def __init__(self) -> None:
+        self._keys: UInt64 = np.zeros(0, np.uint64)
+        self._rows: Index = np.zeros(0, np.intp)
+        self._ipv6: dict[IPv6Key, int] = {}
+
+    def __contains__(self, key: int | IPv6Key) -> bool:
+        return self.row_of(key) is not None
+
+    def row_of(self, key: int | IPv6Key) -> int | None:
+        """Owner of a source, if any."""
+        if isinstance(key, tuple):
+            return self._ipv6.get(key)
+        at = int(self._keys.searchsorted(np.uint64(key)))
+        return int(self._rows[at]) if at < len(self._keys) and int(self._keys[at]) == key else None
+
+    def add(self, key: int | IPv6Key, row: int) -> None:
+        """Gives a source to a row."""
+        if isinstance(key, tuple):
+            self._ipv6[key] = row
+            return
+        at = int(self._keys.searchsorted(np.uint64(key)))
+        self._keys = np.insert(self._keys, at, np.uint64(key))
+        self._rows = np.insert(self._rows, at, row)
+
+    def remove(self, key: int | IPv6Key) -> None:
+        """Forgets a source."""
+        if isinstance(key, tuple):
+            self._ipv6.pop(key, None)
+            return
+        at = int(self._keys.searchsorted(np.uint64(key)))
+        if at < len(self._keys) and int(self._keys[at]) == key:
+            self._keys = np.delete(self._keys, at)
+            self._rows = np.delete(self._rows, at)
+
+    def find(self, names: UInt8, sockets: UInt64) -> Index:
+        """Rows of a batch's packets, -1 where the source is unknown.
+
+        Args:
+            names: `(packets, NAME_BYTES)` of `sockaddr_in` or `sockaddr_in6`.
+            sockets: `(packets,)` index of the socket that each packet came to.
+        """
+        family = names.view(np.uint16)[:, 0]
+        keys = (names.view(np.uint64)[:, 0] & ~_SOCKET_BITS) | sockets
+        rows = np.full(len(names), -1, np.intp)
+        if len(self._keys):
+            at = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
+            rows = np.where(self._keys[at] == keys, self._rows[at], -1)
+        others = np.flatnonzero(family != socket.AF_INET)
+        for packet in others:
+            raw = names[packet].tobytes()
+            rows[packet] = self._ipv6.get((raw[8:24] + raw[2:4], int(sockets[packet])), -1)
+        return rows

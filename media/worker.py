@@ -1,0 +1,208 @@
+"""One media worker: `python -m media.worker --index N --control PATH --fds 5,6,7 [--affinity CPU]`.
+
+The process has two states. *Serving*: connected to the control socket, a tick every 20 ms on an absolute
+schedule. *Ended*: when the control socket closes it silences and drops all legs in that tick and exits with
+status 3; on `Shutdown` or SIGTERM it does the same and exits with 0. It never reconnects: the supervisor,
+which owns the UDP sockets, starts another one (and SIGINT is left to the supervisor).
+
+A tick that starts late is followed by the next at once, so that streams keep their timing; when more than ten
+ticks are missing the schedule starts anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from media.control import ClosedError, ControlChannel, MalformedError, connect
+from media.engine import Engine
+from media.hardening import harden_process, overflows, tune_socket
+from media.protocol import (
+    PROTOCOL_VERSION,
+    TICK_MS,
+    AnyEvent,
+    Hello,
+    QueryStatistics,
+    Remote,
+    Shutdown,
+    WorkerStatistics,
+)
+
+EXIT_CONTROL_CLOSED: Final = 3
+EXIT_NO_CONTROL: Final = 4
+
+_TICK_S: Final = TICK_MS / 1000
+_LATE_S: Final = 0.005
+_MOST_BEHIND_TICKS: Final = 10
+_COLLECT_EVERY_TICKS: Final = 500
+_COLLECT_NEEDS_S: Final = 0.008
+_REMEMBERED_TICKS: Final = 8_192
+
+log = logging.getLogger("media.worker")
+
+
+class Worker:
+    """The tick loop around an engine."""
+
+    def __init__(self, engine: Engine, channel: ControlChannel) -> None:
+        self._engine = engine
+        self._channel = channel
+        self._lateness = np.zeros(_REMEMBERED_TICKS, np.float32)
+        self._ticks = 0
+        self._late = 0
+        self._cost_ns = 0
+        self._costed_ticks = 0
+        self._ending = False
+
+    def stop(self) -> None:
+        """Ends the loop with the coming tick."""
+        self._ending = True
+
+    def run(self) -> int:
+        """Serves until told to stop or left alone; returns the exit status."""
+        deadline = time.monotonic()
+        try:
+            while not self._ending:
+                deadline += _TICK_S
+                now = time.monotonic()
+                if now < deadline:
+                    self._collect(deadline - now)
+                    time.sleep(max(0.0, deadline - time.monotonic()))
+                    now = time.monotonic()
+                if now - deadline > _MOST_BEHIND_TICKS * _TICK_S:
+                    log.warning("schedule starts anew, %.0f ms behind", (now - deadline) * 1000)
+                    deadline = now
+                self._note_lateness(max(0.0, now - deadline))
+                self._step()
+        except ClosedError:
+            self._engine.drop_all()
+            log.warning("control socket closed; all legs dropped")
+            return EXIT_CONTROL_CLOSED
+        self._engine.drop_all()
+        return 0
+
+    def _step(self) -> None:
+        started = time.thread_time_ns()
+        events = self._obey()
+        events += self._engine.tick()
+        if not self._channel.send(self._engine.ticks, events):
+            self._engine.fault_all("events cannot be delivered")
+        self._cost_ns += time.thread_time_ns() - started
+        self._costed_ticks += 1
+
+    def _obey(self) -> list[AnyEvent]:
+        try:
+            batches = self._channel.commands()
+        except MalformedError:
+            log.error("a control message could not be read; masked connections are silenced")
+            return self._engine.fault_all("a control message could not be read")
+        events: list[AnyEvent] = []
+        for batch in batches:
+            for command in batch:
+                events += self._engine.execute(command)
+                if isinstance(command, QueryStatistics):
+                    events.append(self._statistics())
+                elif isinstance(command, Shutdown):
+                    self._ending = True
+        return events
+
+    def _note_lateness(self, late_s: float) -> None:
+        self._lateness[self._ticks % _REMEMBERED_TICKS] = late_s
+        self._ticks += 1
+        self._late += late_s > _LATE_S
+
+    def _collect(self, spare_s: float) -> None:
+        """Garbage is collected where it delays no tick."""
+        if self._ticks % _COLLECT_EVERY_TICKS == 0 and spare_s > _COLLECT_NEEDS_S:
+            gc.collect()
+
+    def _statistics(self) -> WorkerStatistics:
+        engine = self._engine
+        known = self._lateness[: min(self._ticks, _REMEMBERED_TICKS)]
+        late_ms = float(np.percentile(known, 99.9)) * 1000 if len(known) else 0.0
+        cost_us = self._cost_ns / max(self._costed_ticks, 1) / 1000
+        self._cost_ns = self._costed_ticks = 0
+        return WorkerStatistics(
+            legs=len(engine.legs),
+            ticks=self._ticks,
+            late_ticks=self._late,
+            tick_cost_us=round(cost_us, 2),
+            packets_received=engine.packets_received,
+            packets_sent=engine.packets_sent,
+            packets_unknown=engine.packets_unknown,
+            events_dropped=self._channel.dropped,
+            tick_late_p999_ms=round(late_ms, 3),
+            sends_failed=engine.transmitter.failed,
+            socket_overflows=sum(overflows(sock) for sock in engine.sockets),
+            faults=engine.faults,
+        )
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m media.worker", description="One media worker.")
+    parser.add_argument("--index", type=int, required=True, help="number of this worker")
+    parser.add_argument("--control", required=True, help="path of the socket on which sipivr listens")
+    parser.add_argument("--fds", default="", help="bound UDP sockets, by descriptor, with commas between")
+    parser.add_argument("--affinity", type=int, help="CPU to stay on")
+    parser.add_argument("--jitter-ms", type=int, default=40, help="playing delay of received audio")
+    parser.add_argument("--rtp-timeout-s", type=float, default=30.0, help="quiet time before RTPTimeout")
+    parser.add_argument("--portable", action="store_true", help="do without recvmmsg and sendmmsg")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a worker to its end and returns the exit status."""
+    options = parse_arguments(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s media[{options.index}] %(levelname)s %(message)s"
+    )
+    for sentence in harden_process():
+        log.info("%s", sentence)
+    if options.affinity is not None:
+        os.sched_setaffinity(0, {options.affinity})
+    sockets = [socket.socket(fileno=int(fd)) for fd in options.fds.split(",") if fd]
+    for sock in sockets:
+        tune_socket(sock)
+    engine = Engine(
+        sockets,
+        depth_ms=options.jitter_ms,
+        timeout_s=options.rtp_timeout_s,
+        portable=options.portable,
+    )
+    engine.drain()
+    engine.tick()  # with nothing to do: warms the code before the first leg
+    try:
+        control = connect(options.control)
+    except OSError as error:
+        log.error("no control socket: %s", error.strerror)
+        return EXIT_NO_CONTROL
+    channel = ControlChannel(control)
+    addresses = tuple(Remote(*sock.getsockname()[:2]) for sock in sockets)
+    channel.hello(Hello(PROTOCOL_VERSION, options.index, os.getpid(), addresses))
+    worker = Worker(engine, channel)
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        return worker.run()
+    finally:
+        control.close()
+        for sock in sockets:
+            sock.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

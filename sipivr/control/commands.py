@@ -1,0 +1,216 @@
+"""What each command does: authorised, carried out by the store's writer or by the calls, answered with ids.
+
+`api` reads the object itself from `switch.db` afterwards: the commit is there before the reply.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final, Protocol, TypeAlias, assert_never
+
+from sipivr.control import authorise
+from sipivr.control.authorise import Denied
+from sipivr.control.messages import (
+    AnyCommand,
+    CancelPaymentSession,
+    CreatePaymentSession,
+    DeactivatePrincipal,
+    ErrorCode,
+    HangUpCall,
+    IssueIdentificationNumber,
+    Ping,
+    RegisterPrincipal,
+)
+from sipivr.store import write
+from sipivr.store.errors import Refused, StoreBusy, StoreUnavailable
+from sipivr.store.records import Actor, Call, PaymentSession, Principal, Role
+from sipivr.store.writer import StoreWriter
+
+Result: TypeAlias = dict[str, str | int | bool | None]
+
+log = logging.getLogger(__name__)
+
+_CODES: Final = {
+    "not_found": ErrorCode.NOT_FOUND,
+    "invalid": ErrorCode.INVALID,
+    "order_in_progress": ErrorCode.ORDER_IN_PROGRESS,
+    "order_already_paid": ErrorCode.ORDER_ALREADY_PAID,
+    "identification_numbers_exhausted": ErrorCode.IDENTIFICATION_NUMBERS_EXHAUSTED,
+}
+
+
+class Failed(Exception):
+    """The command was not carried out (`unavailable`: perhaps it was); becomes the reply's error."""
+
+    def __init__(self, code: ErrorCode, detail: str, related: str | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.related = related
+
+
+class Directory(Protocol):
+    """What authorisation looks up."""
+
+    def principal(self, id: str, /) -> Principal | None:
+        """Who gives a command."""
+        ...
+
+    def call(self, id: str, /) -> Call | None:
+        """A call."""
+        ...
+
+    def session(self, id: str, /) -> PaymentSession | None:
+        """A payment session."""
+        ...
+
+
+class CallControl(Protocol):
+    """The running calls; `sipivr.calls` implements it."""
+
+    async def hang_up(self, call: str, /) -> bool:
+        """Ends a running call; False if it does not run here (any more)."""
+        ...
+
+    async def session_canceled(self, session: str, call: str, /) -> None:
+        """The session of a running call was cancelled in the store: no charge can begin; end the capture."""
+        ...
+
+    def status(self) -> Mapping[str, str | int | bool]:
+        """Node, calls, legs, workers, draining."""
+        ...
+
+
+class Commands:
+    """Carries commands out. Call it with a command; `server.ControlServer` does.
+
+    Args:
+        writer: the store's writer.
+        directory: principals and calls.
+        calls: the running calls.
+    """
+
+    def __init__(self, writer: StoreWriter, directory: Directory, calls: CallControl) -> None:
+        self._writer = writer
+        self._directory = directory
+        self._calls = calls
+
+    async def __call__(self, command: AnyCommand) -> Result:
+        """Does what the command says.
+
+        Raises:
+            Failed: with the code for the reply.
+        """
+        try:
+            if isinstance(command, Ping):
+                # `api` asks for itself: there is nobody to authorise.
+                return dict(self._calls.status())
+            principal = authorise.authorise(self._directory.principal(command.principal), command)
+            return await self._carry_out(command, principal)
+        except Denied as error:
+            raise Failed(error.code, error.detail) from None
+        except Refused as error:
+            raise Failed(_CODES.get(error.code, ErrorCode.CONFLICT), error.detail, error.related) from None
+        except (StoreBusy, StoreUnavailable) as error:
+            log.warning("%s was not carried out: %s", type(command).__name__, error)
+            raise Failed(ErrorCode.UNAVAILABLE, "the store cannot be written now") from None
+
+    async def _carry_out(self, command: AnyCommand, principal: Principal) -> Result:
+        actor = Actor(principal.id, command.source[:200])
+        match command:
+            case CreatePaymentSession():
+                result = await self._create(command, principal, actor)
+            case CancelPaymentSession():
+                result = await self._cancel(command, principal, actor)
+            case IssueIdentificationNumber():
+                result = await self._issue(command, principal, actor)
+            case HangUpCall():
+                result = await self._hang_up(command, principal)
+            case RegisterPrincipal():
+                result = await self._register(command, principal, actor)
+            case DeactivatePrincipal():
+                result = await self._deactivate(command, principal, actor)
+            case Ping():
+                result = {}
+            case _:
+                assert_never(command)
+        return result
+
+    async def _create(self, command: CreatePaymentSession, principal: Principal, actor: Actor) -> Result:
+        created = await self._writer.run(
+            write.create_payment_session,
+            actor,
+            merchant=authorise.merchant_of(principal),
+            shop=command.shop,
+            order_id=command.order_id,
+            amount=command.amount,
+            currency=command.currency,
+            language=command.language,
+            number=command.number,
+            metadata=command.metadata,
+        )
+        return {"session": created.id, "version": created.version}
+
+    async def _issue(self, command: IssueIdentificationNumber, principal: Principal, actor: Actor) -> Result:
+        self._check_operator(principal, command.session)
+        issued = await self._writer.run(
+            write.issue_identification_number, actor, session=command.session, merchant=principal.merchant
+        )
+        return {"session": issued.id, "version": issued.version}
+
+    async def _register(self, command: RegisterPrincipal, principal: Principal, actor: Actor) -> Result:
+        role = authorise.check_grant(principal, command.role, command.permissions)
+        registered = await self._writer.run(
+            write.register_principal,
+            actor,
+            merchant=authorise.merchant_of(principal),
+            name=command.name,
+            role=role,
+            permissions=command.permissions,
+        )
+        return {"principal": registered.id}
+
+    async def _cancel(self, command: CancelPaymentSession, principal: Principal, actor: Actor) -> Result:
+        self._check_operator(principal, command.session)
+        # The store first: from this commit on no intent can be begun, whatever the call is just doing.
+        canceled = await self._writer.run(
+            write.cancel_session, actor, session=command.session, merchant=principal.merchant
+        )
+        if canceled.call is not None:
+            await self._calls.session_canceled(canceled.id, canceled.call)
+        return {"session": canceled.id, "version": canceled.version}
+
+    async def _hang_up(self, command: HangUpCall, principal: Principal) -> Result:
+        call = self._directory.call(command.call)
+        if call is None or (principal.merchant is not None and call.merchant != principal.merchant):
+            raise Failed(ErrorCode.NOT_FOUND, "no such call")
+        if principal.role is Role.OPERATOR:
+            if call.session is None:
+                raise Failed(ErrorCode.FORBIDDEN, "another operator's call")
+            self._check_operator(principal, call.session)
+        if not await self._calls.hang_up(command.call):
+            raise Failed(ErrorCode.CONFLICT, "the call has ended", command.call)
+        log.info("call %s is hung up by %s", command.call, principal.id)
+        return {"call": command.call}
+
+    async def _deactivate(self, command: DeactivatePrincipal, principal: Principal, actor: Actor) -> Result:
+        target = self._directory.principal(command.target)
+        if target is None or (principal.merchant is not None and target.merchant != principal.merchant):
+            raise Failed(ErrorCode.NOT_FOUND, "no such principal")
+        if target.id != principal.id and target.role not in authorise.GRANTABLE_ROLES[principal.role]:
+            raise Failed(ErrorCode.FORBIDDEN, "only who could make such a principal switches it off")
+        gone = await self._writer.run(
+            write.deactivate_principal, actor, target=command.target, merchant=principal.merchant
+        )
+        return {"principal": gone.id}
+
+    def _check_operator(self, principal: Principal, session: str) -> None:
+        """An operator's commands are for sessions that the same operator has registered."""
+        if principal.role is not Role.OPERATOR:
+            return
+        found = self._directory.session(session)
+        if found is None or found.merchant != principal.merchant:
+            raise Failed(ErrorCode.NOT_FOUND, "no such payment session")
+        if found.created_by != principal.id:
+            raise Failed(ErrorCode.FORBIDDEN, "another operator's payment session")

@@ -1,0 +1,152 @@
+"""A worker as a real process over its control socket."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from media.dsp import tones
+from media.engine import Engine
+from media.protocol import (
+    Acknowledged,
+    AddLeg,
+    Codec,
+    Connect,
+    KeyPressed,
+    LoadPrompt,
+    MaskApplied,
+    MaskMode,
+    Play,
+    PlayFinished,
+    QueryStatistics,
+    Refused,
+    RemoveLeg,
+    SetMask,
+    Shutdown,
+    WorkerStatistics,
+    encode_commands,
+)
+from media.worker import EXIT_CONTROL_CLOSED
+from tests.media.support import WorkerProcess, add, of_type, remote_of, udp_socket
+
+
+@pytest.fixture
+def sockets() -> Iterator[list[socket.socket]]:
+    opened = [udp_socket() for _ in range(2)]
+    yield opened
+    for sock in opened:
+        sock.close()
+
+
+@pytest.fixture
+def worker(tmp_path: Path, sockets: list[socket.socket]) -> Iterator[WorkerProcess]:
+    process = WorkerProcess(tmp_path, sockets[:1])
+    yield process
+    process.close()
+
+
+def speak(engine: Engine, worker: WorkerProcess, ticks: int) -> None:
+    """Runs a telephone in real time until its audio has been said."""
+    deadline = time.monotonic()
+    for _ in range(ticks):
+        engine.tick()
+        deadline += 0.02
+        worker.next_batch(max(0.0, deadline - time.monotonic()))
+        time.sleep(max(0.0, deadline - time.monotonic()))
+
+
+def test_hello_names_sockets(worker: WorkerProcess, sockets: list[socket.socket]) -> None:
+    assert worker.hello.version == 1
+    assert worker.hello.sockets == (remote_of(sockets[0]),)
+    assert worker.hello.pid == worker.process.pid
+
+
+def test_call_keys_prompt_and_statistics(
+    worker: WorkerProcess, sockets: list[socket.socket], tmp_path: Path
+) -> None:
+    mine, theirs = remote_of(sockets[0]), remote_of(sockets[1])
+    answer = worker.command(
+        AddLeg(seq=0, leg=5, socket=0, codec=Codec.PCMA, remote=theirs, event_payload_type=101)
+    )
+    assert isinstance(answer, Acknowledged)
+    prompt = tmp_path / "prompt.raw"
+    prompt.write_bytes(tones.dtmf_tone(5, 100).tobytes())
+    assert isinstance(worker.command(LoadPrompt(seq=0, prompt=1, path=str(prompt))), Acknowledged)
+    telephone = Engine([sockets[1]], capacity=8)
+    add(telephone, 1, mine, codec=Codec.PCMA)
+    telephone.queue_audio(1, tones.key_sequence([4, 2, 10], 60, 60))
+    worker.command(Play(seq=0, leg=5, playlist=9, prompts=(1,)))
+    speak(telephone, worker, 25)
+    worker.wait_for(lambda e: isinstance(e, PlayFinished) and e.playlist == 9 and not e.interrupted)
+    worker.wait_for(lambda e: isinstance(e, KeyPressed) and e.key == 10)
+    assert [e.key for e in of_type(worker.events, KeyPressed)] == [4, 2, 10]
+    worker.command(QueryStatistics(seq=0))
+    statistics = worker.wait_for(lambda e: isinstance(e, WorkerStatistics))
+    assert isinstance(statistics, WorkerStatistics)
+    assert statistics.legs == 1
+    assert statistics.faults == 0
+    assert statistics.packets_received >= 25
+    assert isinstance(worker.command(RemoveLeg(seq=0, leg=5)), Acknowledged)
+    assert isinstance(worker.command(RemoveLeg(seq=0, leg=5)), Refused)
+
+
+def test_masks_are_acknowledged(worker: WorkerProcess, sockets: list[socket.socket]) -> None:
+    for leg, remote in ((1, remote_of(sockets[1])), (2, None)):
+        worker.command(AddLeg(seq=0, leg=leg, socket=0, codec=Codec.PCMU, remote=remote))
+    assert isinstance(worker.command(Connect(seq=0, source=1, destination=2)), Acknowledged)
+    worker.command(SetMask(seq=0, source=1, destination=2, mask=MaskMode.OPEN))
+    applied = worker.wait_for(lambda e: isinstance(e, MaskApplied))
+    assert isinstance(applied, MaskApplied)
+    assert applied.mask is MaskMode.OPEN
+
+
+def test_control_side_gone_ends_the_worker(worker: WorkerProcess, sockets: list[socket.socket]) -> None:
+    worker.command(AddLeg(seq=0, leg=1, socket=0, codec=Codec.PCMU, remote=remote_of(sockets[1])))
+    worker.control.close()
+    assert worker.process.wait(5) == EXIT_CONTROL_CLOSED
+
+
+def test_shutdown_is_acknowledged(worker: WorkerProcess) -> None:
+    assert isinstance(worker.command(Shutdown(seq=0)), Acknowledged)
+    assert worker.process.wait(5) == 0
+
+
+def test_malformed_message_does_not_end_it(worker: WorkerProcess) -> None:
+    worker.control.send(b"\xc1not a batch")
+    worker.control.send(encode_commands([]))
+    worker.command(QueryStatistics(seq=0))
+
+
+def test_refused_command_does_not_stop_those_behind(worker: WorkerProcess) -> None:
+    batch = [RemoveLeg(seq=101, leg=77), QueryStatistics(seq=102)]
+    worker.control.send(encode_commands(batch))
+    worker.wait_for(lambda e: isinstance(e, Refused) and e.seq == 101)
+    worker.wait_for(lambda e: isinstance(e, Acknowledged) and e.seq == 102)
+
+
+def test_process_is_not_dumpable(worker: WorkerProcess) -> None:
+    limits = Path(f"/proc/{worker.process.pid}/limits").read_text()
+    core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert core.split()[4:6] == ["0", "0"]
+
+
+def test_events_flow_in_one_message_a_tick(worker: WorkerProcess) -> None:
+    batch = [QueryStatistics(seq=seq) for seq in range(50)]
+    worker.control.send(encode_commands(batch))
+    first = worker.next_batch()
+    assert first is not None
+    assert len(first.events) == 100
+
+
+def test_received_audio_is_seen(worker: WorkerProcess, sockets: list[socket.socket]) -> None:
+    worker.command(AddLeg(seq=0, leg=1, socket=0, codec=Codec.PCMU, remote=remote_of(sockets[1])))
+    telephone = Engine([sockets[1]], capacity=8)
+    add(telephone, 1, remote_of(sockets[0]))
+    speak(telephone, worker, 5)
+    assert not np.any(telephone.received_pcm(1)), "an idle leg sends silence"
+    assert telephone.packets_received > 0
