@@ -21,15 +21,17 @@ from __future__ import annotations
 import contextlib
 import enum
 import hmac
-from typing import TYPE_CHECKING, ClassVar, Final, Never, Self, final
+from typing import TYPE_CHECKING, Final, Self, final
 
-from sipivr.card_brands import BRAND_RANGES, LONGEST_PAN, Brand, BrandRange
+from sipivr.card_brands import BRAND_RANGES, LONGEST_PAN, SHORTEST_PAN, Brand, BrandRange
+from sipivr.card_digits import ZERO, CardWipedError, DigitEntry, Digits, Secret, new_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import date
 
 __all__ = [
+    "PAN",
     "Brand",
     "Card",
     "CardFields",
@@ -37,7 +39,6 @@ __all__ = [
     "Expiry",
     "ExpiryEntry",
     "ExpiryFault",
-    "PAN",
     "PANEntry",
     "PANFault",
     "SecurityCode",
@@ -47,150 +48,6 @@ __all__ = [
 EXPIRY_LENGTH: Final = 4
 LONGEST_SECURITY_CODE: Final = 4
 MAX_YEARS_AHEAD: Final = 20
-
-_ZERO: Final = ord("0")
-
-
-class CardWipedError(Exception):
-    """The card data was asked for after it had been wiped, or before it was complete. Carries no data."""
-
-
-def _buffer(size: int) -> bytearray:
-    """Every bytearray that ever holds a digit comes from here, so that a test can look at all of them."""
-    return bytearray(size)
-
-
-class _Secret:
-    """What may not be printed, copied, compared or serialised."""
-
-    __slots__ = ()
-    _shown: ClassVar[str] = "<hidden>"
-
-    def __repr__(self) -> str:
-        return self._shown
-
-    def __str__(self) -> str:
-        return self._shown
-
-    def __format__(self, format_spec: str) -> str:
-        return self._shown
-
-    def _refuse(self, *_: object) -> Never:
-        raise TypeError(f"{type(self).__name__} holds card data and does not do this")
-
-    __reduce__ = _refuse
-    __reduce_ex__ = _refuse  # type: ignore[assignment]
-    __getstate__ = _refuse
-    __setstate__ = _refuse
-    __copy__ = _refuse
-    __deepcopy__ = _refuse
-    __eq__ = _refuse  # type: ignore[assignment]
-    __ne__ = _refuse  # type: ignore[assignment]
-    __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __hash__ = None  # type: ignore[assignment]
-    __iter__ = _refuse
-    __getitem__ = _refuse
-    __contains__ = _refuse
-    __len__ = _refuse
-    __bytes__ = _refuse
-    __int__ = _refuse
-    __index__ = _refuse
-
-    def __bool__(self) -> bool:
-        """Always true: `if pan:` asks whether there is one, and must not fall through to `__len__`."""
-        return True
-
-
-class _Digits(_Secret):
-    """A row of ASCII digits in a bytearray that never moves."""
-
-    __slots__ = ("_digits", "_length", "_wiped")
-
-    def __init__(self, digits: bytearray, length: int) -> None:
-        self._digits = digits
-        self._length = length
-        self._wiped = False
-
-    @property
-    def length(self) -> int:
-        """How many digits there are."""
-        return self._length
-
-    @property
-    def wiped(self) -> bool:
-        """Whether `wipe` has been called."""
-        return self._wiped
-
-    def wipe(self) -> None:
-        """Overwrites every byte. Cannot fail and may be called again."""
-        for index in range(len(self._digits)):
-            self._digits[index] = 0
-        self._length = 0
-        self._wiped = True
-
-    def _number(self, start: int, stop: int) -> int:
-        value = 0
-        for index in range(start, stop):
-            value = value * 10 + self._digits[index] - _ZERO
-        return value
-
-    def _check_readable(self) -> None:
-        if self._wiped:
-            raise CardWipedError(type(self).__name__)
-
-    def _copy_of_digits(self) -> bytearray:
-        self._check_readable()
-        copy = _buffer(self._length)
-        copy[:] = memoryview(self._digits)[: self._length]
-        return copy
-
-
-class _Entry(_Digits):
-    """A field while it is being keyed: digits are appended, cleared, and finally taken by a value type."""
-
-    __slots__ = ("_capacity",)
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__(_buffer(capacity), 0)
-        self._capacity = capacity
-
-    def append(self, key: int) -> None:
-        """Appends one digit.
-
-        Args:
-            key: a telephone-event code from 0 to 9 (RFC 4733 §3.2: the digit itself).
-
-        Raises:
-            ValueError: the key is no digit, or the field is full. Does not say which key it was.
-        """
-        if not 0 <= key <= 9:
-            raise ValueError("not a digit key")
-        if self._length >= self._capacity:
-            raise ValueError("the field is full")
-        self._digits[self._length] = _ZERO + key
-        self._length += 1
-        self._wiped = False
-
-    def clear(self) -> None:
-        """Forgets and overwrites what was keyed. The entry is usable again."""
-        self.wipe()
-        self._wiped = False
-
-    @property
-    def full(self) -> bool:
-        """Whether no further digit can belong to this field."""
-        return self._length >= self._capacity
-
-    @property
-    def complete(self) -> bool:
-        """Whether what was keyed may be the whole field."""
-        return self.full
-
-    def _give(self) -> tuple[bytearray, int]:
-        """Hands the bytes over and starts afresh: there is never a second copy."""
-        given, length = self._digits, self._length
-        self._digits, self._length = _buffer(len(given)), 0
-        return given, length
 
 
 class PANFault(enum.StrEnum):
@@ -203,7 +60,7 @@ class PANFault(enum.StrEnum):
 
 
 @final
-class PAN(_Digits):
+class PAN(Digits):
     """A primary account number. Made by `PANEntry.take()`."""
 
     __slots__ = ()
@@ -231,18 +88,18 @@ class PAN(_Digits):
         self._check_readable()
         total = 0
         for place in range(self._length):
-            digit = self._digits[self._length - 1 - place] - _ZERO
+            digit = self._digits[self._length - 1 - place] - ZERO
             if place % 2:
                 digit = digit * 2 - 9 if digit > 4 else digit * 2
             total += digit
         return self._length > 0 and total % 10 == 0
 
     def fault(self, accepted: Iterable[Brand]) -> PANFault | None:
-        """The first thing wrong with the number, None if it may be charged at a shop accepting these brands."""
+        """The first thing wrong with the number, None if it may be charged at a shop that accepts these."""
         self._check_readable()
         found = _range_of(self)
         if found is None:
-            return PANFault.UNKNOWN_BRAND
+            return PANFault.LENGTH if self._length < SHORTEST_PAN else PANFault.UNKNOWN_BRAND
         if found.brand not in accepted:
             return PANFault.BRAND_NOT_ACCEPTED
         if self._length not in found.lengths:
@@ -263,7 +120,7 @@ class PAN(_Digits):
 
 
 @final
-class PANEntry(_Entry):
+class PANEntry(DigitEntry):
     """The card number while it is being keyed.
 
     Args:
@@ -314,7 +171,7 @@ class ExpiryFault(enum.StrEnum):
 
 
 @final
-class Expiry(_Digits):
+class Expiry(Digits):
     """An expiry as keyed, MMYY. Made by `ExpiryEntry.take()`."""
 
     __slots__ = ()
@@ -343,7 +200,7 @@ class Expiry(_Digits):
 
 
 @final
-class ExpiryEntry(_Entry):
+class ExpiryEntry(DigitEntry):
     """The expiry while it is being keyed: MMYY, as it is printed on the card."""
 
     __slots__ = ()
@@ -358,7 +215,7 @@ class ExpiryEntry(_Entry):
 
 
 @final
-class SecurityCode(_Digits):
+class SecurityCode(Digits):
     """A security code (CVV2, CVC2, CID …). Made by `SecurityCodeEntry.take()`."""
 
     __slots__ = ()
@@ -366,7 +223,7 @@ class SecurityCode(_Digits):
 
 
 @final
-class SecurityCodeEntry(_Entry):
+class SecurityCodeEntry(DigitEntry):
     """The security code while it is being keyed.
 
     Args:
@@ -387,7 +244,7 @@ class SecurityCodeEntry(_Entry):
 
 
 @final
-class CardFields(_Secret):
+class CardFields(Secret):
     """The digits on their way to the gateway: ASCII, overwritten when `Card.disclose` ends.
 
     Attributes:
@@ -412,7 +269,7 @@ class CardFields(_Secret):
 
 
 @final
-class Card(_Secret):
+class Card(Secret):
     """One card as far as it has been keyed. Each part is put in once it has been found right."""
 
     __slots__ = ("_expiry", "_pan", "_security_code")
@@ -486,12 +343,10 @@ class Card(_Secret):
         """
         if self._pan is None or self._expiry is None:
             raise CardWipedError("Card")
-        number = self._pan._copy_of_digits()  # noqa: SLF001
-        mmyy = self._expiry._copy_of_digits()  # noqa: SLF001
-        expire = _buffer(EXPIRY_LENGTH)
-        expire[:2], expire[2:] = mmyy[2:], mmyy[:2]
-        mmyy[:] = bytes(len(mmyy))
-        code = self._security_code._copy_of_digits() if self._security_code else None  # noqa: SLF001
+        number = self._pan._copy_of_digits()
+        expire = self._expiry._copy_of_digits()
+        expire[0], expire[1], expire[2], expire[3] = expire[2], expire[3], expire[0], expire[1]
+        code = self._security_code._copy_of_digits() if self._security_code else None
         fields = CardFields(number, expire, code)
         try:
             yield fields
@@ -507,10 +362,10 @@ class Card(_Secret):
         self.wipe()
 
 
-def _range_of(digits: _Digits) -> BrandRange | None:
+def _range_of(digits: Digits) -> BrandRange | None:
     for candidate in BRAND_RANGES:
         if digits.length >= candidate.width:
-            prefix = digits._number(0, candidate.width)  # noqa: SLF001
+            prefix = digits._number(0, candidate.width)
             if candidate.low <= prefix <= candidate.high:
                 return candidate
     return None

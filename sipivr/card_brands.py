@@ -78,3 +78,6 @@ BRAND_RANGES: Final = (
 
 #: ISO/IEC 7812-1: no card number is longer.
 LONGEST_PAN: Final = 19
+
+#: Nor has any brand of ours a shorter one.
+SHORTEST_PAN: Final = min(min(each.lengths) for each in BRAND_RANGES)

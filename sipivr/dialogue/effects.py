@@ -155,8 +155,8 @@ class ReleaseSession:
 class SubmitCharge:
     """Charges the card through `sipivr.gateway`.
 
-    The dialogue wipes `card` when an answer arrives or `outcome_s` has passed; an adapter that comes later finds a
-    `CardWipedError` and must report `GatewayUnavailable`: nothing was sent.
+    The dialogue wipes `card` when an answer arrives or `outcome_s` has passed; an adapter that comes later
+    finds a `CardWipedError` and must report `GatewayUnavailable`: nothing was sent.
 
     Attributes:
         attempt: 1, 2, …; the answer carries it.
@@ -171,7 +171,7 @@ class SubmitCharge:
 
 @dataclass(frozen=True, slots=True)
 class RecordOutcome:
-    """What became of a charge, also when it becomes known after the call. `UNKNOWN` is followed by another."""
+    """What became of a charge, also when known only after the call. `UNKNOWN` is followed by another."""
 
     attempt: int
     outcome: Outcome
@@ -184,7 +184,10 @@ class CardWiped:
 
 @dataclass(frozen=True, slots=True)
 class PublishCapture:
-    """The capture machine changed: for `capture.opening` and `capture.closed`, timestamps and the desk.
+    """The capture machine changed: for `capture.closed`, the record's timestamps and the desk.
+
+    `capture.opening` belongs to `ApplyMask`, which comes before the first of these. What leaves the house
+    goes out on the same fixed clock as `PublishProgress`: the moment when a field ended is that of a key.
 
     Attributes:
         capture: its new state.

@@ -1,9 +1,9 @@
 """What happens to a dialogue: frozen values in the past tense, made by the shell.
 
-Order that the shell guarantees: events of one leg arrive as they happened on it. Around a barge-in the key comes
-before the `PlayFinished` it caused (the machine also stands the reverse). Numbers that correlate (`playlist`,
-`request`, `attempt`, `generation`) are those of the effect that is answered; an answer that is no longer
-waited for is ignored.
+Order that the shell guarantees: events of one leg arrive as they happened on it. Around a barge-in the key
+comes before the `PlayFinished` it caused (the machine also stands the reverse). Numbers that correlate
+(`playlist`, `request`, `attempt`, `generation`) are those of the effect that is answered; an answer that is
+no longer waited for is ignored.
 """
 
 from __future__ import annotations

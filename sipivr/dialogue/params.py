@@ -29,8 +29,8 @@ class DialogueParams:
         security_code: times of the security code.
         security_code_hint_s: silence after which the customer hears where the code is printed.
         pound_hint_s: silence after which a number that may be complete or may go on is asked for `#`.
-        quiet_s: after the end of a field, keys are dropped until none has come for so long: a habitual `#` or a
-            doubled last digit harms nothing.
+        quiet_s: after the end of a field, keys are dropped until none has come for so long: a habitual `#` or
+            a doubled last digit harms nothing.
         confirm_s: wait for 1 or 2 after the question.
         max_reminders: silences in a row that are answered by a reminder; the next one ends the entry.
         max_attempts: wrong entries of one field before the entry ends.

@@ -71,6 +71,7 @@ class PhraseKey(enum.StrEnum):
 
     GREETING = "greeting"
     IDENTIFICATION_PROMPT = "identification_prompt"
+    IDENTIFICATION_PROMPT_OPEN = "identification_prompt_open"
     IDENTIFICATION_DIGITS_SO_FAR = "identification_digits_so_far"
     IDENTIFICATION_INCOMPLETE = "identification_incomplete"
     IDENTIFICATION_REFUSED = "identification_refused"
@@ -80,7 +81,7 @@ class PhraseKey(enum.StrEnum):
     CAPTURE_INTRODUCTION_VOICE_PASSES = "capture_introduction_voice_passes"
     PAN_PROMPT = "pan_prompt"
     PAN_DIGITS_SO_FAR = "pan_digits_so_far"
-    PAN_FINISH_WITH_POUND = "pan_finish_with_pound"
+    FINISH_WITH_POUND = "finish_with_pound"
     PAN_WRONG_LENGTH = "pan_wrong_length"
     PAN_WRONG = "pan_wrong"
     BRAND_NOT_ACCEPTED = "brand_not_accepted"
@@ -147,6 +148,9 @@ CATALOGUE: Final[dict[PhraseKey, PhraseSpec]] = {
     PhraseKey.IDENTIFICATION_PROMPT: PhraseSpec(
         "Please key in the identification number ({count} digits).", (DigitCount,)
     ),
+    PhraseKey.IDENTIFICATION_PROMPT_OPEN: PhraseSpec(
+        "Please key in the identification number, then pound (numbers of several lengths are in use)."
+    ),
     PhraseKey.IDENTIFICATION_DIGITS_SO_FAR: PhraseSpec(
         "{count} digits of the identification number have arrived so far. Please go on.", (DigitCount,)
     ),
@@ -173,12 +177,14 @@ CATALOGUE: Final[dict[PhraseKey, PhraseSpec]] = {
         "{count} digits have been received. Please go on (8桁まで受け付けました。続きを押してください).",
         (DigitCount,),
     ),
-    PhraseKey.PAN_FINISH_WITH_POUND: PhraseSpec("If that is the whole number, press pound; if not, go on."),
+    PhraseKey.FINISH_WITH_POUND: PhraseSpec("If that is the whole number, press pound; if not, go on."),
     PhraseKey.PAN_WRONG_LENGTH: PhraseSpec(
         "The card number has the wrong length: {count} digits arrived.", (DigitCount,)
     ),
     PhraseKey.PAN_WRONG: PhraseSpec("This card number is not right; perhaps a digit was mistyped."),
-    PhraseKey.BRAND_NOT_ACCEPTED: PhraseSpec("This kind of card cannot be used here. Please use another card."),
+    PhraseKey.BRAND_NOT_ACCEPTED: PhraseSpec(
+        "This kind of card cannot be used here. Please use another card."
+    ),
     PhraseKey.TEST_LINE: PhraseSpec("This is a test line: only test cards work, do not key a real card."),
     PhraseKey.EXPIRY_PROMPT: PhraseSpec(
         "Key in the expiry: four digits, month then year, as printed (e.g. September 2028: 0 9 2 8)."
@@ -186,11 +192,17 @@ CATALOGUE: Final[dict[PhraseKey, PhraseSpec]] = {
     PhraseKey.EXPIRY_DIGITS_SO_FAR: PhraseSpec(
         "{count} digits of the expiry have arrived. Please go on.", (DigitCount,)
     ),
-    PhraseKey.EXPIRY_INCOMPLETE: PhraseSpec("The expiry must have four digits; {count} arrived.", (DigitCount,)),
+    PhraseKey.EXPIRY_INCOMPLETE: PhraseSpec(
+        "The expiry must have four digits; {count} arrived.", (DigitCount,)
+    ),
     PhraseKey.EXPIRY_NO_SUCH_MONTH: PhraseSpec("The month must be 01 to 12; month first, then year."),
-    PhraseKey.EXPIRY_PAST: PhraseSpec("By this expiry the card is no longer valid; check it and key it again."),
+    PhraseKey.EXPIRY_PAST: PhraseSpec(
+        "By this expiry the card is no longer valid; check it and key it again."
+    ),
     PhraseKey.EXPIRY_TOO_FAR: PhraseSpec("This expiry is not possible; month first, then year."),
-    PhraseKey.SECURITY_CODE_PROMPT: PhraseSpec("Key in the security code, three digits on the back of the card."),
+    PhraseKey.SECURITY_CODE_PROMPT: PhraseSpec(
+        "Key in the security code, three digits on the back of the card."
+    ),
     PhraseKey.SECURITY_CODE_PROMPT_AMEX: PhraseSpec(
         "Key in the security code, four digits on the front of the card, above the number at the right."
     ),
@@ -207,12 +219,16 @@ CATALOGUE: Final[dict[PhraseKey, PhraseSpec]] = {
         "The security code must have {count} digits.", (DigitCount,)
     ),
     PhraseKey.FIELD_CLEARED: PhraseSpec("Cleared. Please key it again from the first digit."),
-    PhraseKey.FIELD_RESET: PhraseSpec("The operator has cleared this entry; please key it again. (Prompt follows.)"),
-    PhraseKey.NO_KEYS_HEARD: PhraseSpec(
-        "No key has been heard yet. On a smartphone open the keypad on the screen; on an older telephone press "
-        "the tone button first."
+    PhraseKey.FIELD_RESET: PhraseSpec(
+        "The operator has cleared this entry; please key it again. (Prompt follows.)"
     ),
-    PhraseKey.LINE_RESTORED: PhraseSpec("There was a short disturbance; please key this entry again. (Prompt follows.)"),
+    PhraseKey.NO_KEYS_HEARD: PhraseSpec(
+        "No key has been heard yet. On a smartphone open the keypad on the screen; on an older telephone "
+        "press the tone button first."
+    ),
+    PhraseKey.LINE_RESTORED: PhraseSpec(
+        "There was a short disturbance; please key this entry again. (Prompt follows.)"
+    ),
     PhraseKey.CONFIRM_AMOUNT: PhraseSpec("{amount} will be charged to your card.", (Amount,)),
     PhraseKey.CONFIRM_WITHOUT_AMOUNT: PhraseSpec("Your card will now be charged."),
     PhraseKey.CONFIRM_LAST4: PhraseSpec("The card number ends in {last4}.", (Last4,)),
@@ -220,7 +236,9 @@ CATALOGUE: Final[dict[PhraseKey, PhraseSpec]] = {
     PhraseKey.CONFIRM_WRONG_KEY: PhraseSpec("Please press 1 or 2. (confirm_choice follows.)"),
     PhraseKey.CARD_AGAIN: PhraseSpec("Then from the start. (pan_prompt follows.)"),
     PhraseKey.PLEASE_WAIT: PhraseSpec("Please wait, the payment is being made."),
-    PhraseKey.WAIT_TONE: PhraseSpec("No words: the waiting tone, about 4 s, repeated until something is known."),
+    PhraseKey.WAIT_TONE: PhraseSpec(
+        "No words: the waiting tone, about 4 s, repeated until something is known."
+    ),
     PhraseKey.STILL_WAITING: PhraseSpec("It is taking a little longer; please stay on the line."),
     PhraseKey.CONFIRMING: PhraseSpec("We are confirming the result; please stay on the line."),
     PhraseKey.PAYMENT_APPROVED: PhraseSpec("The payment of {amount} has been made. Thank you.", (Amount,)),
@@ -229,9 +247,13 @@ CATALOGUE: Final[dict[PhraseKey, PhraseSpec]] = {
     PhraseKey.DECLINED_SECURITY_CODE: PhraseSpec(
         "The card company says the security code is wrong; please key it again."
     ),
-    PhraseKey.DECLINED_ANOTHER_CARD: PhraseSpec("This card cannot be used. Nothing was charged. Use another card."),
+    PhraseKey.DECLINED_ANOTHER_CARD: PhraseSpec(
+        "This card cannot be used. Nothing was charged. Use another card."
+    ),
     PhraseKey.DECLINED_FINALLY: PhraseSpec("The payment could not be made. Nothing was charged."),
-    PhraseKey.DECLINED_TRY_LATER: PhraseSpec("The payment cannot be made now; nothing was charged; try later."),
+    PhraseKey.DECLINED_TRY_LATER: PhraseSpec(
+        "The payment cannot be made now; nothing was charged; try later."
+    ),
     PhraseKey.NOT_CONFIRMED: PhraseSpec(
         "The result could not be confirmed. Please do not pay again; the shop will call you."
     ),

@@ -1,8 +1,8 @@
 """The machines of a dialogue and how they hold each other.
 
-A call is not one machine with a hundred states but six small ones, each with its own diagram, coupled by a few
-rules. An event is handled by moving some of them; every move is looked up in the tables below and a move that is
-not there is a bug of ours (`TransitionError`), never the customer's.
+A call is not one machine with a hundred states but six small ones, each with its own diagram, coupled by a
+few rules. An event is handled by moving some of them; every move is looked up in the tables below and a move
+that is not there is a bug of ours (`TransitionError`), never the customer's.
 
 - **customer**: the leg. `GONE` is final.
 - **operator**: the leg of an operator on our side. Transfer-in has none; inline will use it.
@@ -14,8 +14,8 @@ not there is a bug of ours (`TransitionError`), never the customer's.
 
 Rules (each is held by a test over random sequences of events):
 
-1. Capture open ⇒ mask `ON`, acknowledged by the media plane. Losing the mask aborts an entry; losing the media
-   worker (nothing is heard at all then) suspends it, and the field starts anew once the mask is on again.
+1. Capture open ⇒ mask `ON`, acknowledged by the media plane. Losing the mask aborts an entry; losing the
+   media worker (nothing is heard at all then) suspends it, and the field starts anew when the mask is on.
 2. The mask goes from `ON` to `OFF` only in `CLOSING`, told and three seconds without a key.
 3. `AUTHORIZING` is entered from `NONE` or `DECLINED` only: not from `UNKNOWN`, not from `APPROVED`.
 4. A card exists only while the capture is open or suspended, or the payment `AUTHORIZING`.
