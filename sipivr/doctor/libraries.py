@@ -73,7 +73,7 @@ def judged(build: EdgeBuild, settings: Settings) -> Iterator[Finding]:
             f"{build.max_calls} legs at once, [sip] max_calls = {settings.sip.max_calls} needs {needed}",
             "Lower [sip] max_calls, or raise PJSUA_MAX_CALLS in docker/pjsua2/config_site.h: `make setup`.",
         )
-    if build.ioqueue == "epoll":
+    if build.ioqueue.startswith("epoll"):
         yield ok("pjsua2 sockets", f"epoll, {build.max_handles} sockets")
     else:
         yield fail("pjsua2 sockets", f"{build.ioqueue} instead of epoll", _SETUP)

@@ -115,8 +115,12 @@ class Report:
 class Child:
     """Keeps one process alive until told to stop."""
 
-    def __init__(self, spec: ChildSpec, *, backoff_s: tuple[float, ...] = BACKOFF_S) -> None:
+    def __init__(
+        self, spec: ChildSpec, *, after: Child | None = None, backoff_s: tuple[float, ...] = BACKOFF_S
+    ) -> None:
+        """Args: `after` is whom this child connects to: no start is tried while that one is not ready."""
         self.spec = spec
+        self._after = after
         self.addresses: dict[str, str] = {}
         self.starts = 0
         self._backoff_s = backoff_s
@@ -125,6 +129,7 @@ class Child:
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._spawning = asyncio.Lock()
         self._ever_ready = False
         self._failure: str | None = None
         self._task: asyncio.Task[None] | None = None
@@ -156,19 +161,24 @@ class Child:
 
     async def supervise(self) -> None:
         """The child's whole life."""
-        while not self._stopping.is_set():
+        while True:
+            await self._wait_for_predecessor()
             began = time.monotonic()
-            report = Report()
-            try:
-                self._process = await self._spawn(report.writer)
-            except OSError as error:
-                self._failure = f"{self.spec.name} cannot be started: {error}."
-                return
-            finally:
-                report.close_writer()
+            async with self._spawning:  # a stop that comes meanwhile finds the process
+                if self._stopping.is_set():
+                    return
+                report = Report()
+                try:
+                    process = self._process = await self._spawn(report.writer)
+                except OSError as error:
+                    report.close()
+                    self._failure = f"{self.spec.name} cannot be started: {error}."
+                    return
+                finally:
+                    report.close_writer()
             self.starts += 1
             try:
-                await self._live(self._process, report)
+                await self._live(process, report)
             finally:
                 report.close()
                 self._ready.clear()
@@ -179,7 +189,8 @@ class Child:
     async def stop(self) -> None:
         """SIGTERM, patience, SIGKILL; returns when the process is gone."""
         self._stopping.set()
-        process = self._process
+        async with self._spawning:
+            process = self._process
         if process is not None and process.returncode is None:
             self._signal(process, signal.SIGTERM)
             hurry = asyncio.create_task(self._hurry.wait())
@@ -270,6 +281,14 @@ class Child:
         if hopeless and not self._ever_ready and not self._failure:
             self._failure = f"{self.spec.name} cannot start ({how}); its log says why."
         logger.warning("%s ended: %s", self.spec.name, how, extra={"starts": self.starts})
+
+    async def _wait_for_predecessor(self) -> None:
+        if self._after is None or self._after.is_ready:
+            return
+        waits = [asyncio.create_task(event.wait()) for event in (self._after._ready, self._stopping)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
     async def _pause(self, lived_s: float) -> None:
         if self._stopping.is_set():

@@ -90,6 +90,7 @@ def household(
                 f"media-{index}",
                 *("media.worker", "--index", str(index), "--control", str(paths.media_socket)),
                 *("--fds", ",".join(str(one.fileno()) for one in sockets)),
+                *("--rtp-timeout-s", str(settings.rtp.timeout_s)),
                 *_affinity(index, len(workers)),
                 descriptors=tuple(one.fileno() for one in sockets),
                 environment=ONE_THREAD,

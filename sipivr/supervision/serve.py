@@ -37,9 +37,13 @@ class Supervisor:
         announce: Callable[[Mapping[Kind, Sequence[Child]]], None] = lambda _: None,
         backoff_s: tuple[float, ...] = BACKOFF_S,
     ) -> None:
+        # A worker ends with its control connection, so it waits for the switch to be there again.
+        switch = [Child(spec, backoff_s=backoff_s) for spec in house.get(Kind.SWITCH, ())]
+        before = {Kind.MEDIA: switch[0]} if switch else {}
         self.children: dict[Kind, list[Child]] = {
-            kind: [Child(spec, backoff_s=backoff_s) for spec in specs] for kind, specs in house.items()
-        }
+            kind: [Child(spec, after=before.get(kind), backoff_s=backoff_s) for spec in specs]
+            for kind, specs in house.items()
+        } | {Kind.SWITCH: switch}
         self._announce = announce
         self._stop_asked = asyncio.Event()
 

@@ -88,6 +88,26 @@ async def test_stop_during_start(fake: Fake, journal: Journal) -> None:
     assert journal.words("stopped") == ["sipivr", "simulator"]
 
 
+async def test_media_waits_for_the_switch_to_be_back(fake: Fake, journal: Journal) -> None:
+    supervisor = Supervisor(household(fake), backoff_s=(0.0, 1.0))
+    run = asyncio.create_task(supervisor.run())
+    await until(lambda: all(child.is_ready for members in supervisor.children.values() for child in members))
+    switch, media = supervisor.children[Kind.SWITCH][0], supervisor.children[Kind.MEDIA][0]
+    for life in (1, 2):  # the second death of the switch is followed by a pause
+        assert switch.pid is not None
+        os.kill(switch.pid, signal.SIGKILL)
+        await until(lambda life=life: switch.starts > life or not switch.is_ready)
+        if life == 1:
+            await until(lambda: switch.starts == 2 and switch.is_ready)
+    assert media.pid is not None
+    os.kill(media.pid, signal.SIGKILL)
+    await until(lambda: media.starts == 2 and media.is_ready)
+    words = [line.split()[0] for line in journal.lines() if line.split()[1] == "started"]
+    assert words[-2:] == ["sipivr", "media-0"]
+    supervisor.ask_to_stop()
+    assert await asyncio.wait_for(run, 10) == 0
+
+
 async def test_death_of_one_child_leaves_the_others(fake: Fake, journal: Journal) -> None:
     supervisor = Supervisor(household(fake))
     run = asyncio.create_task(supervisor.run())
