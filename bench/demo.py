@@ -100,9 +100,7 @@ async def _conversation(
     await operator.ears.announcement(900)
     timeline.say("operator", "keys the identification number")
     await operator.key(session["identification_number"], KeyWay.RFC4733)
-    person = Customer(
-        customer, way=KeyWay(args.keys), told=lambda step: timeline.say("customer", step)
-    )
+    person = Customer(customer, way=KeyWay(args.keys), told=lambda step: timeline.say("customer", step))
     await person.enter_card(VISA)
     await person.confirm()
     cause = await to_switch.ended(60)
@@ -119,9 +117,7 @@ async def _conversation(
     paid = await switch.get(f"/v1/payment_sessions/{session['id']}")
     payment = await switch.get(f"/v1/payments/{paid['payment']}")
     charges = [trade for trade in await switch.ledger() if trade.get("intent_id") == payment["id"]]
-    timeline.say(
-        "api", f"{payment['status']} {payment['amount']} yen, approval {payment['approval_number']}"
-    )
+    timeline.say("api", f"{payment['status']} {payment['amount']} yen, approval {payment['approval_number']}")
     files = _recordings(args.out, customer, operator, to_switch)
     for file in files:
         timeline.say("written", str(file))
@@ -188,9 +184,7 @@ async def _watch(switch: Switch, session: str, timeline: Timeline) -> None:
                 timeline.say("api", name)
 
 
-def _recordings(
-    out: Path, customer: PhoneCall, operator: PhoneCall, to_switch: PhoneCall
-) -> list[Path]:
+def _recordings(out: Path, customer: PhoneCall, operator: PhoneCall, to_switch: PhoneCall) -> list[Path]:
     rows = [
         ("What the customer heard", customer.heard.samples),
         ("What the operator heard", operator.heard.samples),

@@ -234,7 +234,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _run_worker(  # noqa: PLR0915 - one run from start to end
+def _run_worker(
     options: argparse.Namespace, layout: Layout, generator: Connection, directory: Path, cpu: int | None
 ) -> dict[str, Any]:
     control = Control(directory / "control")

@@ -13,11 +13,15 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from sipivr import config
+from sipivr.store import crypto, database
+from sipivr.store.database import WritableStore
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
@@ -195,6 +199,14 @@ class Switch:
             return list(found["trades"] if isinstance(found, dict) else found)
 
 
+def _cache() -> Path:
+    """Where what takes long to make survives the clone: the same place as the built wheels."""
+    chosen = os.environ.get("SIPIVR_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sipivr"
+
+
 def _kind(words: list[str]) -> str:
     line = " ".join(words)
     if "media.worker" in line:
@@ -218,9 +230,18 @@ async def _ready(probe: httpx.AsyncClient) -> bool:
 
 @contextlib.asynccontextmanager
 async def running_switch(
-    directory: Path, *, environment: Mapping[str, str] | None = None
+    directory: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    plant: Callable[[WritableStore], None] | None = None,
 ) -> AsyncIterator[Switch]:
-    """A switch with its own settings, databases and ports in `directory`."""
+    """A switch with its own settings, databases and ports in `directory`.
+
+    Args:
+        directory: empty; everything is made in it.
+        environment: settings that differ.
+        plant: adds rows to `switch.db` before the first start, as an installation's own seeding would.
+    """
     ports = {
         "sip": free_port(socket.SOCK_DGRAM),
         "api": free_port(),
@@ -232,10 +253,16 @@ async def running_switch(
         "SIPIVR_API__LISTEN": f"127.0.0.1:{ports['api']}",
         "SIPIVR_SIMULATOR__LISTEN": f"127.0.0.1:{ports['simulator']}",
         "SIPIVR_CALLS__DRAIN_S": "5",
+        "SIPIVR_PROMPTS__CACHE_DIR": str(_cache() / "prompts"),
         **(environment or {}),
     }
     switch = Switch(directory, settings, ports)
     await switch.initialise()
+    if plant is not None:
+        paths = config.paths(config.load(switch.settings), directory)
+        db = database.open_writable(paths.switch_db)
+        plant(database.WritableStore(db, crypto.load_keys(paths.keys)))
+        db.close()
     await switch.start()
     try:
         yield switch

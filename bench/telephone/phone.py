@@ -17,7 +17,6 @@ from ipaddress import ip_network
 
 import numpy as np
 from numpy.typing import NDArray
-from sipivr.ua.endpoint import PJUserAgent
 
 from bench.telephone.ears import Ears
 from bench.telephone.recording import Recorder
@@ -45,9 +44,10 @@ from media.protocol import (
     UnloadPrompt,
 )
 from sipivr.ua.edge import EdgeRefusal, EdgeTrunk
+from sipivr.ua.endpoint import PJUserAgent
 from sipivr.ua.ladder import LadderEntry
-from sipivr.ua.ports import IncomingInvite, SIPCause, SIPLeg
 from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio, Negotiator
+from sipivr.ua.ports import IncomingInvite, SIPCause, SIPLeg
 from sipivr.ua.sdp import SessionDescription
 from sipivr.ua.settings import Listener, UASettings
 

@@ -43,8 +43,8 @@ from sipivr.dialogue import Dialogue, effects, events
 from sipivr.store import write
 from sipivr.store.errors import StoreError
 from sipivr.store.records import ClaimRefused, Merchant, Number, PaymentSession, RefusalReason, Shop
-from sipivr.ua.ports import SIPCause, SIPLeg
 from sipivr.ua.negotiation import NegotiatedAudio
+from sipivr.ua.ports import SIPCause, SIPLeg
 
 log = logging.getLogger(__name__)
 

@@ -83,9 +83,7 @@ def voiced(
             if created is not None and shop is not None:
                 name = shop.name_spoken.get(created.language) or shop.name
                 services.background(
-                    services.prompts.prepare_session(
-                        created.language, name, created.amount, created.currency
-                    )
+                    services.prompts.prepare_session(created.language, name, created.amount, created.currency)
                 )
         return result
 

@@ -10,8 +10,8 @@ from sipivr.calls.services import Services
 from sipivr.dialogue.effects import Result
 from sipivr.dialogue.states import CaptureState
 from sipivr.store import write
-from sipivr.ua.ports import SIPCause, SIPLeg
 from sipivr.ua.negotiation import NegotiatedAudio
+from sipivr.ua.ports import SIPCause, SIPLeg
 
 _OPEN: Final = frozenset(
     {CaptureState.PAN, CaptureState.EXPIRY, CaptureState.SECURITY_CODE, CaptureState.CONFIRM}

@@ -31,8 +31,8 @@ from sipivr.store.records import Trunk
 from sipivr.ua.edge import EdgeRefusal
 from sipivr.ua.identity import CallIdentity, IdentityRules, identify
 from sipivr.ua.ladder import LadderEntry
+from sipivr.ua.negotiation import MediaTerms
 from sipivr.ua.ports import IncomingInvite, SIPCause, SIPLeg
-from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio
 from sipivr.ua.sdp import Codec, NotAcceptable, SDPError, SessionDescription
 
 log = logging.getLogger(__name__)

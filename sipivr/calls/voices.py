@@ -80,9 +80,7 @@ class Voices:
     async def render(self, language: str, phrase: Phrase) -> Path:
         """See `services.Prompts`."""
         try:
-            return await self._library.render(
-                self._language(language), phrase.key.value, _variables(phrase)
-            )
+            return await self._library.render(self._language(language), phrase.key.value, _variables(phrase))
         except WordingError as error:
             log.error("phrase %s cannot be worded: %s; a tone stands in", phrase.key.value, error)
             return await self._library.tone()

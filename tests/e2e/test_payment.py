@@ -1,0 +1,119 @@
+"""Whole payments: SIP and RTP on loopback, the simulator over HTTP, the API over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.telephone.customer import VISA, CardInHand, Customer
+from media.protocol import KeyWay
+from tests.e2e.conftest import Stage, plays
+from tests.e2e.sipp import SIPpCustomer
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def pay(stage: Stage, way: KeyWay, card: CardInHand = VISA) -> dict[str, Any]:
+    session = await stage.session()
+    call = await stage.call_up()
+    await Customer(call, way=way, hurried=True).pay(session["identification_number"], card)
+    cause = await call.ended(40)
+    record = await stage.find_call(call.sip.call_id)
+    return {"session": session, "cause": cause, "call": record}
+
+
+async def pay_in_band(stage: Stage) -> dict[str, Any]:
+    return await pay(stage, KeyWay.INBAND)
+
+
+async def pay_by_telephone_event(stage: Stage) -> dict[str, Any]:
+    return await pay(stage, KeyWay.RFC4733)
+
+
+async def pay_by_info(stage: Stage) -> dict[str, Any]:
+    return await pay(stage, KeyWay.INFO)
+
+
+async def pay_from_sipp(stage: Stage, way: KeyWay) -> dict[str, Any]:
+    session = await stage.session()
+    peer = SIPpCustomer(stage.switch, session["identification_number"], way)
+    await peer.run()
+    return {"session": session, "call": await stage.find_call(peer.call_id)}
+
+
+async def pay_from_sipp_in_band(stage: Stage) -> dict[str, Any]:
+    return await pay_from_sipp(stage, KeyWay.INBAND)
+
+
+async def pay_from_sipp_by_telephone_event(stage: Stage) -> dict[str, Any]:
+    return await pay_from_sipp(stage, KeyWay.RFC4733)
+
+
+async def check_paid(stage: Stage, result: dict[str, Any], dtmf: str) -> None:
+    session = await stage.session_now(result["session"])
+    payment = await stage.payment_of(result["session"])
+    assert (session["status"], payment["status"]) == ("paid", "approved")
+    assert payment["amount"] == 12_300
+    assert (payment["brand"], payment["last4"]) == ("visa", "1111")
+    assert payment["approval_number"]
+    assert len(await stage.charges(result["session"])) == 1
+    call = result["call"]
+    assert (call["outcome"], call["ended_by"]) == ("paid", "switch")
+    assert call["legs"][0]["dtmf"] == dtmf
+    times = [call[name] for name in ("started_at", "answered_at", "capture_started_at", "capture_ended_at")]
+    assert None not in times and times == sorted(times)
+
+
+@plays(pay_in_band)
+async def test_in_band_tones_pay(stage: Stage, result: dict[str, Any]) -> None:
+    await check_paid(stage, result, "inband")
+
+
+@plays(pay_by_telephone_event)
+async def test_telephone_event_pays(stage: Stage, result: dict[str, Any]) -> None:
+    await check_paid(stage, result, "rfc4733")
+    assert result["cause"].by_remote
+
+
+@plays(pay_by_info)
+async def test_sip_info_pays(stage: Stage, result: dict[str, Any]) -> None:
+    await check_paid(stage, result, "info")
+
+
+@plays(pay_from_sipp_in_band)
+async def test_sipp_pays_with_in_band_tones(stage: Stage, result: dict[str, Any]) -> None:
+    await check_paid(stage, result, "inband")
+
+
+@plays(pay_from_sipp_by_telephone_event)
+async def test_sipp_pays_with_telephone_event(stage: Stage, result: dict[str, Any]) -> None:
+    await check_paid(stage, result, "rfc4733")
+
+
+@plays(pay_by_telephone_event)
+async def test_the_ladder_of_a_paid_call_shows_its_messages_and_no_digits(
+    stage: Stage, result: dict[str, Any]
+) -> None:
+    answer = await stage.switch.api.get(f"/v1/calls/{result['call']['id']}/ladder")
+    assert answer.status_code == 200
+    for word in ("INVITE", "200", "ACK", "BYE"):
+        assert word in answer.text
+
+
+@plays(pay_by_info)
+async def test_the_ladder_of_a_call_keyed_by_info_holds_no_key(
+    stage: Stage, result: dict[str, Any]
+) -> None:
+    answer = await stage.switch.api.get(f"/v1/calls/{result['call']['id']}/ladder")
+    assert "INFO" in answer.text
+    assert "Signal" not in answer.text
+
+
+@plays(pay_by_telephone_event)
+async def test_events_tell_the_story_in_order(stage: Stage, result: dict[str, Any]) -> None:
+    page = await stage.switch.get("/v1/events?limit=100")
+    session = result["session"]["id"]
+    told = [event["type"] for event in page["data"] if session in str(event)]
+    for name in ("payment_session.created", "payment_session.claimed", "payment_session.paid"):
+        assert name in told
