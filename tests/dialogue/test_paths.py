@@ -91,7 +91,8 @@ def test_self_service_ends_with_a_goodbye() -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", [ev.RefusalReason.WRONG, ev.RefusalReason.EXPIRED, ev.RefusalReason.USED, ev.RefusalReason.FOREIGN]
+    "reason",
+    [ev.RefusalReason.WRONG, ev.RefusalReason.EXPIRED, ev.RefusalReason.USED, ev.RefusalReason.FOREIGN],
 )
 def test_three_refused_numbers_end_the_call_with_one_and_the_same_message(
     call: Driver, reason: ev.RefusalReason
@@ -422,7 +423,9 @@ def test_barge_in_in_either_order(call: Driver, order: str) -> None:
     assert call.dialogue.capture is CaptureState.EXPIRY
 
 
-@pytest.mark.parametrize("where", ["to_identification", "to_masking", "to_pan", "to_expiry", "to_confirmation"])
+@pytest.mark.parametrize(
+    "where", ["to_identification", "to_masking", "to_pan", "to_expiry", "to_confirmation"]
+)
 def test_star_pound_asks_for_the_operator_anywhere(call: Driver, where: str) -> None:
     getattr(call, where)()
     call.keys("*#")
