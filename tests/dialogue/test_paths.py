@@ -309,6 +309,12 @@ def test_no_keys_at_all(call: Driver) -> None:
     assert call.result is Result.NO_INPUT
 
 
+def test_keys_of_the_operator_say_nothing_about_the_customers_telephone(call: Driver) -> None:
+    call.to_pan()
+    call.wait(30)
+    assert call.said[-2:] == [Key.NO_KEYS_HEARD, Key.PAN_PROMPT]
+
+
 def test_silence_is_no_mistake_and_the_digits_stay(call: Driver) -> None:
     call.to_pan()
     call.keys(VISA[:8])
@@ -799,6 +805,19 @@ def test_a_mask_never_lifts_if_the_customer_could_not_be_told(call: Driver) -> N
     call.approved()
     while not call.of(ef.HangUp):
         call.next_timer()
+    assert not call.of(ef.LiftMask)
+
+
+def test_a_telling_that_was_cut_is_no_telling(call: Driver) -> None:
+    call.to_charge()
+    call.approved()
+    for _ in range(3):
+        assert call.said[-1] is Key.KEY_ENTRY_OVER
+        call.finish_prompt(interrupted=True)
+    call.wait(89)
+    assert call.dialogue.mask is MaskState.ON
+    call.wait(2)
+    assert call.of(ef.HangUp)
     assert not call.of(ef.LiftMask)
 
 

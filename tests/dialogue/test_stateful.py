@@ -281,6 +281,26 @@ class Walk(RuleBasedStateMachine):
         elif failed:
             self.call.send(ev.MaskFailed(request))
 
+    @precondition(lambda self: self.call.dialogue.talk is TalkState.CLOSING and self.media_up)
+    @rule(gap=st.sampled_from([0.5, 2.9, 3.1]), cut=st.integers(0, 3), keys=st.integers(1, 3))
+    def press_on(self, gap: float, cut: int, keys: int) -> None:
+        """The farewell is cut, keys are pressed all the same."""
+        for _ in range(cut):
+            if self.call.playing is not None:
+                self.call.finish_prompt(interrupted=True)
+        self.call.listen()
+        for _ in range(keys):
+            self.call.key("5")
+            self.call.wait(gap)
+
+    @precondition(lambda self: self.call.dialogue.talk is TalkState.CHARGING)
+    @rule(decline=st.sampled_from(ev.DeclineClass), restored=st.booleans())
+    def worker_dies_while_charging(self, decline: ev.DeclineClass, restored: bool) -> None:
+        self.mishap(worse=False)
+        self.call.declined(decline)
+        if restored:
+            self.call.send(ev.MediaRestored())
+
     @rule(worse=st.sampled_from([False, False, False, False, True]))
     def mishap(self, worse: bool) -> None:
         if worse:
