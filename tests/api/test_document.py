@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import typing
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
+from api import inputs
 from tests.api.conftest import World
 
 STRANGE = ["x", "0", "-1", "%00", "é" * 20, "' OR 1=1 --", "a" * 300, "\U0001f4b3", "../..", "null", "[]"]
@@ -93,3 +96,12 @@ def _assert_fits(value: dict, schema: dict, schemas: dict) -> None:
         if "$ref" in items:
             for item in value[name]:
                 _assert_fits(item, schemas[items["$ref"].rpartition("/")[2]], schemas)
+
+
+async def test_the_guide_knows_every_scope_and_resource(world: World):
+    guide = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
+    document = (await world.nobody.get("/openapi.json")).json()
+    for scope in typing.get_args(inputs.Scope):
+        assert f"`{scope}`" in guide
+    for resource in {path.split("/")[2] for path in document["paths"] if path.startswith("/v1/")}:
+        assert f"/v1/{resource}" in guide
