@@ -172,6 +172,7 @@ def from_validation(request: Request, error: RequestValidationError) -> Problem:
 def from_http(error: HTTPException) -> Problem:
     """What Starlette and FastAPI raise by themselves."""
     code = {
+        401: "not_authenticated",
         404: "no_such_route",
         405: "method_not_allowed",
         413: "body_too_large",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import httpx
@@ -204,3 +205,20 @@ async def test_guessing_locks_out_that_address(world: World, name: str):
         assert (await same_address.get("/v1/api_keys")).status_code == expected
     async with world.client(address="192.0.2.2", auth=right) as other_address:
         assert (await other_address.get("/v1/api_keys")).status_code == 200
+
+
+@pytest.mark.parametrize("value", ["Basic", "Basic %%%", "Basic YWRtaW4=", "Basic " + "A" * 4000, "Bearer x"])
+async def test_passwords_that_are_none(world: World, value: str):
+    answer = await world.nobody.get("/v1/api_keys", headers={"Authorization": value})
+    assert_problem(answer, 401, "not_authenticated")
+    assert answer.headers["www-authenticate"].startswith("Basic")
+
+
+async def test_guessers_do_not_share_the_password_check(world: World):
+    """More guesses at once than may wait are refused at once: each would cost 32 MB and 0.3 s."""
+
+    async def guess(n: int) -> int:
+        async with world.client(address=f"192.0.2.{n}", auth=httpx.BasicAuth("nobody", "x")) as guesser:
+            return (await guesser.get("/v1/api_keys")).status_code
+
+    assert set(await asyncio.gather(*(guess(n) for n in range(12)))) == {401, 429}
