@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,17 @@ def test_wrong_owner_is_found_in_a_packaged_layout(paths: config.Paths) -> None:
     findings = {finding.check: finding for finding in isolation.findings(paths)}
     assert findings["users"].failed
     assert "chown sipivr-api:sipivr-api" in findings["users"].mend
+
+
+def test_in_a_clone_only_we_are_trusted(paths: config.Paths) -> None:
+    assert layout.trusted_users(paths.control_socket) == {os.geteuid()}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: changes groups")
+def test_whom_a_directory_is_shared_with_is_trusted(paths: config.Paths) -> None:
+    nobody = pwd.getpwnam("nobody")
+    os.chown(paths.control_socket.parent, -1, nobody.pw_gid)
+    assert nobody.pw_uid in layout.trusted_users(paths.control_socket)
 
 
 def test_report_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
