@@ -95,7 +95,7 @@ def make_directories(paths: Paths, owners: Accounts | None) -> None:
 
 
 def trusted_users(socket_file: Path) -> frozenset[int]:
-    """The user ids that may connect to a socket: ours, and those whose own group its directory is shared with.
+    """Who may connect to a socket: our user, and those whose own group its directory is shared with.
 
     In a clone the directory has our group, and nobody else is trusted.
     """
