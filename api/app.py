@@ -56,6 +56,8 @@ def create_app(deps: Dependencies) -> FastAPI:
             asyncio.create_task(deps.switch.listen(deps.live.notice), name="notices"),
             asyncio.create_task(_retire(deps), name="retire"),
         ]
+        for task in tasks:
+            task.add_done_callback(_say_if_it_failed)
         try:
             yield
         finally:
@@ -88,6 +90,18 @@ def create_app(deps: Dependencies) -> FastAPI:
     app.add_middleware(Front, figures=Figures(deps.registry))
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
+
+
+def _say_if_it_failed(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logs.say(
+            _logger,
+            logging.CRITICAL,
+            "background_task_failed",
+            task=task.get_name(),
+            exception=type(error).__name__,
+            where=logs.where(error.__traceback__),
+        )
 
 
 async def _retire(deps: Dependencies) -> None:

@@ -94,15 +94,14 @@ async def caller_of(deps: Dependencies, secret: str) -> Caller | None:
     )
 
 
-def _refuse_floods(deps: Dependencies, request: Request) -> None:
-    """Addresses that keep failing wait like keys that ask too often."""
-    standing = deps.limiter.peek(f"failing:{address(request)}")
-    if not standing.allowed:
-        raise Problem("rate_limited", headers=standing.headers())
-
-
 def _not_authenticated(deps: Dependencies, request: Request, scheme: str) -> Problem:
-    deps.limiter.take(f"failing:{address(request)}")
+    """401, and 429 for an address that keeps failing.
+
+    A valid key is never refused for its address: many callers may share one, a proxy's or a NAT's.
+    """
+    standing = deps.limiter.take(f"failing:{address(request)}")
+    if not standing.allowed:
+        return Problem("rate_limited", headers=standing.headers())
     return Problem("not_authenticated", headers={"WWW-Authenticate": f'{scheme} realm="sipivr"'})
 
 
@@ -112,7 +111,6 @@ async def bearer(
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> Caller:
     """The caller of this request, counted against its limit."""
-    _refuse_floods(deps, request)
     caller = await caller_of(deps, given.credentials) if given else None
     if caller is None:
         raise _not_authenticated(deps, request, "Bearer")
@@ -160,7 +158,6 @@ async def administrator(
     given: Annotated[HTTPBasicCredentials | None, Depends(_BASIC)],
 ) -> Administrator:
     """The administrator of this request, with lock-out after failures."""
-    _refuse_floods(deps, request)
     if given is None or len(given.username) > 100 or len(given.password) > 1000:
         raise _not_authenticated(deps, request, "Basic")
     name = given.username.casefold()

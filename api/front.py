@@ -84,9 +84,7 @@ class Front:
 
         try:
             try:
-                if headers.get(VERSION_HEADER, VERSION) != VERSION:
-                    raise Problem("invalid_version", f"The version of this API is {VERSION}.")
-                body = await _read_body(headers, receive)
+                body = await _accepted_body(headers, receive)
             except Problem as problem:
                 # The rest of a refused body stays unread: the connection cannot be used again.
                 problem.headers["Connection"] = "close"
@@ -127,6 +125,16 @@ class Front:
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+async def _accepted_body(headers: Headers, receive: Receive) -> bytes:
+    if headers.get(VERSION_HEADER, VERSION) != VERSION:
+        raise Problem("invalid_version", f"The version of this API is {VERSION}.")
+    body = await _read_body(headers, receive)
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and media_type != "application/json":
+        raise Problem("unsupported_media_type")
+    return body
 
 
 async def _read_body(headers: Headers, receive: Receive) -> bytes:

@@ -14,9 +14,9 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import Request
+from fastapi import Header, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -39,6 +39,16 @@ class Outcome:
     subject: str | None = None
     kept: BaseModel | None = None
 
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias=HEADER,
+        description="Any printable text of at most 255 characters without spaces. The same key with the same "
+        "request gives the same answer for 24 hours.",
+        examples=["A1001-first"],
+    ),
+]
 
 Execute = Callable[[], Awaitable[Outcome]]
 Present = Callable[[str], Awaitable[BaseModel | None]]

@@ -50,12 +50,9 @@ class RateLimiter:
         """Counts one request of the subject."""
         window = self._window(subject)
         window.used += 1
-        return self._standing(window, window.used <= self._limit)
-
-    def peek(self, subject: str) -> Allowance:
-        """How the subject stands, without counting."""
-        window = self._window(subject)
-        return self._standing(window, window.used < self._limit)
+        left_s = window.started + WINDOW_S - self._monotonic()
+        remaining = max(0, self._limit - window.used)
+        return Allowance(window.used <= self._limit, self._limit, remaining, max(1, math.ceil(left_s)))
 
     def _window(self, subject: str) -> _Window:
         now = self._monotonic()
@@ -66,7 +63,3 @@ class RateLimiter:
             while len(self._windows) > self._max_subjects:
                 self._windows.popitem(last=False)
         return window
-
-    def _standing(self, window: _Window, allowed: bool) -> Allowance:
-        left_s = window.started + WINDOW_S - self._monotonic()
-        return Allowance(allowed, self._limit, max(0, self._limit - window.used), max(1, math.ceil(left_s)))

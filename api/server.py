@@ -13,14 +13,53 @@ from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api import logs
 from api.dependencies import Dependencies
 from sipivr.config import APISettings, host_and_port
 
 GRACE_S: Final = 10
+HEAD_TIMEOUT_S: Final = 20.0
+MAX_CONNECTIONS: Final = 2000
 
 _logger = logging.getLogger("api")
+
+
+class HeadTimeoutProtocol(H11Protocol):
+    """HTTP/1.1 with a limit on how long a request's head may take.
+
+    Uvicorn has one for idle connections only: a client that sends a byte now and then would keep its
+    connection for ever (invariant 4).
+    """
+
+    _due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The first head is due from here."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def on_response_complete(self) -> None:
+        """The next head is due from here."""
+        super().on_response_complete()
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is due any more."""
+        if self._due is not None:
+            self._due.cancel()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due = self.loop.call_later(HEAD_TIMEOUT_S, self._overdue, self.cycle)
+
+    def _overdue(self, cycle: object) -> None:
+        # Each request is a new cycle: the same one means that no head has come.
+        if self.cycle is cycle and not self.transport.is_closing():
+            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -79,7 +118,8 @@ def server(app: FastAPI, deps: Dependencies, settings: APISettings) -> Server:
         access_log=False,
         log_config=None,
         ws="none",
-        http="h11",
+        http=HeadTimeoutProtocol,
+        limit_concurrency=MAX_CONNECTIONS,
         lifespan="on",
         h11_max_incomplete_event_size=16_384,
         timeout_keep_alive=15,

@@ -20,14 +20,14 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import hmac
+import hashlib
 from typing import TYPE_CHECKING, Final, Self, final
 
 from sipivr.card_brands import BRAND_RANGES, LONGEST_PAN, SHORTEST_PAN, Brand, BrandRange
-from sipivr.card_digits import ZERO, CardWipedError, DigitEntry, Digits, Secret, new_buffer
+from sipivr.card_digits import ZERO, CardWipedError, DigitEntry, Digits, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
     from datetime import date
 
 __all__ = [
@@ -106,17 +106,16 @@ class PAN(Digits):
             return PANFault.LENGTH
         return None if self.passes_luhn() else PANFault.CHECK_DIGIT
 
-    def matches_any(self, numbers: Iterable[bytes]) -> bool:
-        """Whether the PAN is one of these ASCII numbers: the test line's guard, no digit leaves for it."""
-        self._check_readable()
+    def has_digest_in(self, digests: Container[str]) -> bool:
+        """Whether the number's SHA-256 (hex, over its ASCII digits) is among `digests`.
+
+        The test line's guard: no digit leaves for it, and the list need not hold card numbers either.
+        """
         digits = self._copy_of_digits()
-        matched = False
         try:
-            for number in numbers:
-                matched |= hmac.compare_digest(digits, number)
+            return hashlib.sha256(digits).hexdigest() in digests
         finally:
             digits[:] = bytes(len(digits))
-        return matched
 
 
 @final

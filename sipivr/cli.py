@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--users", action="store_true", help="run each kind under its own user (as root)")
 
     init = with_config(command("init", _init, "Write settings, keys, databases and the first accounts."))
+    init.add_argument("--json", action="store_true", help="what is printed once, as one JSON document")
     init.add_argument("--dir", type=Path, metavar="DIR", help="where sipivr.toml and var/ go")
     init.add_argument(
         "--packaged",
@@ -160,7 +161,7 @@ def _init(given: argparse.Namespace) -> int:
         made = initialise(path, values, users=given.packaged)
     except CannotInitialiseError as error:
         raise CannotError(str(error)) from None
-    print(made.text(), flush=True)
+    print(made.as_json() if given.json else made.text(), flush=True)
     return 0
 
 

@@ -64,6 +64,20 @@ class Initialised:
             )
         )
 
+    def as_json(self) -> str:
+        """For programs, the same secrets included."""
+        return json.dumps(
+            {
+                "settings": str(self.path),
+                "administrator": self.administrator,
+                "password": self.password,
+                "api_key": self.api_key,
+                "number": seeds.DIALLED,
+                "caller": seeds.CALLER,
+                "shop": seeds.SHOP,
+            }
+        )
+
 
 def packaged_values() -> dict[str, dict[str, Any]]:
     """The settings of a package's layout."""

@@ -11,13 +11,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from api import logs, models
-from api.auth import Administrator, Deps, administrator
+from api import inputs, logs, models
+from api.auth import Administrator, Deps, address, administrator
 from api.dependencies import Dependencies
-from api.idempotency import Outcome
+from api.idempotency import IdempotencyKey, Outcome
 from api.problems import Problem
 from api.routes import WRITE_PROBLEMS, problems_of
-from api.routes.payment_sessions import IdempotencyKey
 from api.store import keys
 from sipivr.control import messages
 
@@ -52,7 +51,7 @@ async def create(
     request: Request,
     deps: Deps,
     admin: _Admin,
-    body: models.APIKeyCreate,
+    body: inputs.APIKeyCreate,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Makes a key with a principal of its own. `secret` is shown in this answer and never again."""
@@ -63,7 +62,11 @@ async def create(
     async def execute() -> Outcome:
         result = await deps.switch.command(
             messages.RegisterPrincipal(
-                principal=admin.principal, name=body.name, role="api_key", permissions=scopes
+                principal=admin.principal,
+                source=address(request),
+                name=body.name,
+                role="api_key",
+                permissions=scopes,
             )
         )
         secret = keys.new_secret(admin.merchant.mode)
@@ -87,7 +90,7 @@ async def create(
 
 @router.get("", operation_id="list_api_keys", responses=problems_of("invalid_cursor", "locked_out"))
 async def list_(
-    deps: Deps, admin: _Admin, query: Annotated[models.PageQuery, Query()]
+    deps: Deps, admin: _Admin, query: Annotated[inputs.PageQuery, Query()]
 ) -> models.Page[models.APIKey]:
     """Newest first, revoked ones too."""
     rows = await deps.store.run(
@@ -111,7 +114,7 @@ async def revoke(
     deps: Deps,
     admin: _Admin,
     key_id: str,
-    body: models.Empty | None = None,
+    body: inputs.Empty | None = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """From this answer on the key is refused and its event streams are closed, with the switch down too."""

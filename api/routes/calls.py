@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query
-from starlette.responses import PlainTextResponse
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import PlainTextResponse, Response
 
-from api import models
-from api.auth import Caller, Deps, scope
+from api import inputs, models
+from api.auth import Caller, Deps, address, scope
 from api.dependencies import Dependencies
+from api.idempotency import IdempotencyKey, Outcome
 from api.problems import Problem
 from api.reader import page_of_mode
-from api.routes import problems_of
+from api.routes import WRITE_PROBLEMS, problems_of
+from sipivr.control import messages
 from sipivr.store import read, records
 
 router: Final = APIRouter(prefix="/v1/calls", tags=["calls"])
 
 _Reading = Annotated[Caller, Depends(scope("calls:read"))]
+_Writing = Annotated[Caller, Depends(scope("calls:write"))]
 
 
 async def _own(
@@ -31,7 +34,7 @@ async def _own(
 
 @router.get("", operation_id="list_calls", responses=problems_of("invalid_cursor"))
 async def list_(
-    deps: Deps, caller: _Reading, query: Annotated[models.CallQuery, Query()]
+    deps: Deps, caller: _Reading, query: Annotated[inputs.CallQuery, Query()]
 ) -> models.Page[models.CallSummary]:
     """Newest first, without legs and timeline."""
     if query.starting_after is not None:
@@ -74,6 +77,37 @@ async def ladder(deps: Deps, caller: _Reading, call_id: str) -> PlainTextRespons
     call = await _own(deps, caller, call_id)
     entries = await deps.reader.run(read.ladder, call.id)
     return PlainTextResponse("".join(map(_entry_text, entries)))
+
+
+@router.post(
+    "/{call_id}/hang_up",
+    operation_id="hang_up_call",
+    response_model=models.Call,
+    responses=problems_of(*WRITE_PROBLEMS, "not_found"),
+)
+async def hang_up(
+    *,
+    request: Request,
+    deps: Deps,
+    caller: _Writing,
+    call_id: str,
+    body: inputs.Empty | None = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Ends a running call. One that has ended: 409 `conflict`."""
+    caller.may_write()
+    call = await _own(deps, caller, call_id)
+
+    async def execute() -> Outcome:
+        await deps.switch.command(
+            messages.HangUpCall(principal=caller.principal, source=address(request), call=call.id)
+        )
+        return Outcome(200, await present(call.id), call.id)
+
+    async def present(_: str) -> models.Call:
+        return models.Call.of(await _own(deps, caller, call.id))
+
+    return await deps.idempotency.answer(request, caller.principal, execute, present)
 
 
 def _entry_text(entry: records.LadderEntry) -> str:

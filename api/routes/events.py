@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
-from api import models
+from api import inputs, models
 from api.auth import Caller, Deps, caller_of, scope
 from api.dependencies import Dependencies
 from api.live import Stream
@@ -35,7 +35,7 @@ async def _sequence_of(deps: Dependencies, caller: Caller, event_id: str) -> int
 
 @router.get("", operation_id="list_events", responses=problems_of("invalid_cursor"))
 async def list_(
-    deps: Deps, caller: _Reading, query: Annotated[models.PageQuery, Query()]
+    deps: Deps, caller: _Reading, query: Annotated[inputs.PageQuery, Query()]
 ) -> models.Page[models.Event]:
     """Oldest first, so that `starting_after` the last one you have handled gives what you missed."""
     sequence = 0

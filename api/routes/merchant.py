@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query
 
-from api import models
+from api import inputs, models
 from api.auth import Caller, Deps, scope
 from api.problems import Problem
 from api.routes import problems_of
@@ -16,7 +16,7 @@ router: Final = APIRouter(tags=["merchant"])
 
 
 def _cut(
-    rows: tuple[records.Shop, ...] | tuple[records.Number, ...], query: models.PageQuery
+    rows: tuple[records.Shop, ...] | tuple[records.Number, ...], query: inputs.PageQuery
 ) -> tuple[list[records.Shop | records.Number], bool]:
     """A page of a list that is short by nature (a merchant has dozens of numbers, not thousands)."""
     start = 0
@@ -32,7 +32,7 @@ def _cut(
 async def shops(
     deps: Deps,
     caller: Annotated[Caller, Depends(scope("shops:read"))],
-    query: Annotated[models.PageQuery, Query()],
+    query: Annotated[inputs.PageQuery, Query()],
 ) -> models.Page[models.Shop]:
     """The merchant's shops."""
     rows, more = _cut(await deps.reader.run(read.shops, caller.merchant), query)
@@ -43,7 +43,7 @@ async def shops(
 async def numbers(
     deps: Deps,
     caller: Annotated[Caller, Depends(scope("numbers:read"))],
-    query: Annotated[models.PageQuery, Query()],
+    query: Annotated[inputs.PageQuery, Query()],
 ) -> models.Page[models.Number]:
     """The merchant's telephone numbers."""
     rows, more = _cut(await deps.reader.run(read.numbers, caller.merchant), query)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from api import models
-from api.auth import Caller, Deps, scope
+from api import inputs, models
+from api.auth import Caller, Deps, address, scope
 from api.dependencies import Dependencies
-from api.idempotency import Outcome
+from api.idempotency import IdempotencyKey, Outcome
 from api.problems import Problem
 from api.reader import page_of_mode
 from api.routes import WRITE_PROBLEMS, problems_of
@@ -21,15 +21,6 @@ router: Final = APIRouter(prefix="/v1/payment_sessions", tags=["payment_sessions
 
 _Reading = Annotated[Caller, Depends(scope("payment_sessions:read"))]
 _Writing = Annotated[Caller, Depends(scope("payment_sessions:write"))]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        description="Any printable text of at most 255 characters without spaces. The same key with the same "
-        "request gives the same answer for 24 hours.",
-        examples=["A1001-first"],
-    ),
-]
 
 
 async def _own(deps: Dependencies, caller: Caller, session_id: str) -> records.PaymentSession:
@@ -73,13 +64,14 @@ async def create(
     request: Request,
     deps: Deps,
     caller: _Writing,
-    body: models.PaymentSessionCreate,
+    body: inputs.PaymentSessionCreate,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Registers a payment and issues the identification number that ties the customer's call to it."""
     caller.may_write()
     command = messages.CreatePaymentSession(
         principal=caller.principal,
+        source=address(request),
         shop=body.shop,
         order_id=body.order_id,
         amount=body.amount,
@@ -93,7 +85,7 @@ async def create(
 
 @router.get("", operation_id="list_payment_sessions", responses=problems_of("invalid_cursor"))
 async def list_(
-    deps: Deps, caller: _Reading, query: Annotated[models.PaymentSessionQuery, Query()]
+    deps: Deps, caller: _Reading, query: Annotated[inputs.PaymentSessionQuery, Query()]
 ) -> models.Page[models.PaymentSession]:
     """Newest first."""
     await known_cursor(deps, caller, query.starting_after)
@@ -141,13 +133,15 @@ async def cancel(
     deps: Deps,
     caller: _Writing,
     session_id: str,
-    body: models.Empty | None = None,
+    body: inputs.Empty | None = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Ends a session that is open or claimed. A charge that runs is never cancelled: 409 `conflict`."""
     caller.may_write()
     await _own(deps, caller, session_id)
-    command = messages.CancelPaymentSession(principal=caller.principal, session=session_id)
+    command = messages.CancelPaymentSession(
+        principal=caller.principal, source=address(request), session=session_id
+    )
     return await _answer(deps, request, caller, command, 200)
 
 
@@ -163,11 +157,13 @@ async def issue_identification_number(
     deps: Deps,
     caller: _Writing,
     session_id: str,
-    body: models.Empty | None = None,
+    body: inputs.Empty | None = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """A new identification number for the same session; the old one is retired."""
     caller.may_write()
     await _own(deps, caller, session_id)
-    command = messages.IssueIdentificationNumber(principal=caller.principal, session=session_id)
+    command = messages.IssueIdentificationNumber(
+        principal=caller.principal, source=address(request), session=session_id
+    )
     return await _answer(deps, request, caller, command, 200)

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query
 
-from api import models
+from api import inputs, models
 from api.auth import Caller, Deps, scope
 from api.dependencies import Dependencies
 from api.problems import Problem
@@ -30,7 +30,7 @@ async def _own(
 
 @router.get("", operation_id="list_payments", responses=problems_of("invalid_cursor"))
 async def list_(
-    deps: Deps, caller: _Reading, query: Annotated[models.PaymentQuery, Query()]
+    deps: Deps, caller: _Reading, query: Annotated[inputs.PaymentQuery, Query()]
 ) -> models.Page[models.Payment]:
     """Newest first."""
     if query.starting_after is not None:

@@ -216,6 +216,12 @@ unpack() {
     mkdir "$work/pjproject"
     tar -xf "$archive" -C "$work/pjproject" --strip-components=1
     cd "$work/pjproject"
+    local found
+    found=$(awk '/^export PJ_VERSION_M/ { printf "%s%s", dot, $NF; dot = "." }' version.mak)
+    if [[ $found != "$version" ]]; then
+        printf '%s\n' "this is pjproject $found, and the patches are for $version"
+        return 1
+    fi
     for patch in "$here"/patches/*.patch; do
         printf '%s\n' "${patch##*/}"
         patch -p1 --fuzz=0 --batch <"$patch"
@@ -264,34 +270,41 @@ is_installed() {
 
 # --- Main ------------------------------------------------------------------------------------------------
 
-if [[ $print == key ]]; then
-    printf '%s\n' "$key"
-    exit 0
-fi
-
-wheel=$(cached_wheel) || wheel=''
-if [[ -z $wheel ]]; then
-    mkdir -p "$cache/pjsua2" || die "the cache cannot be written; set SIPIVR_CACHE to a directory of yours"
-    exec {lock}>"$cache/pjsua2/$key.lock"
-    flock --nonblock "$lock" || {
-        say "another build of the same wheel is running; waiting for it ..."
-        flock "$lock"
-    }
-    wheel=$(cached_wheel) || wheel=''
-    [[ -n $wheel ]] || build
-    wheel=$(cached_wheel)
-fi
-
-if [[ $print == wheel ]]; then
-    printf '%s\n' "$wheel"
-elif [[ -z $install ]]; then
-    say "built: $wheel"
-fi
-if [[ -n $install ]]; then
-    if is_installed; then
-        say "$build_version is installed"
-    else
-        "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-index "$wheel"
-        say "installed $build_version"
+# A function, so that bash has read all of it: a pull may change this file while a build runs.
+main() {
+    local wheel lock
+    if [[ $print == key ]]; then
+        printf '%s\n' "$key"
+        exit 0
     fi
-fi
+
+    wheel=$(cached_wheel) || wheel=''
+    if [[ -z $wheel ]]; then
+        mkdir -p "$cache/pjsua2" || die "the cache cannot be written; set SIPIVR_CACHE to a directory of yours"
+        exec {lock}>"$cache/pjsua2/$key.lock"
+        flock --nonblock "$lock" || {
+            say "another build of the same wheel is running; waiting for it ..."
+            flock "$lock"
+        }
+        wheel=$(cached_wheel) || wheel=''
+        [[ -n $wheel ]] || build
+        wheel=$(cached_wheel)
+    fi
+
+    if [[ $print == wheel ]]; then
+        printf '%s\n' "$wheel"
+    elif [[ -z $install ]]; then
+        say "built: $wheel"
+    fi
+    if [[ -n $install ]]; then
+        if is_installed; then
+            say "$build_version is installed"
+        else
+            "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-index "$wheel"
+            say "installed $build_version"
+        fi
+    fi
+    exit 0
+}
+
+main

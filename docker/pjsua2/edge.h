@@ -61,7 +61,9 @@ struct sipivr_edge_message {
     size_t call_id_length;
 };
 
-/* Since sipivr_edge_start(). Each received request is counted once among the first five. */
+/* Since sipivr_edge_start(). Each received request is counted once among the first five. Datagrams of less than
+ * 32 bytes are in no count: PJSIP's UDP transport ignores them before anybody can ask.
+ */
 struct sipivr_edge_counters {
     uint64_t passed;
     uint64_t dropped;        /* by verdict, and ACKs that a verdict would have answered */

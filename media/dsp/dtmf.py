@@ -29,6 +29,10 @@ HOPS: Final = FRAME_SAMPLES // HOP
 WINDOW: Final = 200
 HISTORY: Final = WINDOW - HOP
 SPAN: Final = HISTORY + FRAME_SAMPLES
+#: Energies are summed over blocks this long and weighted by the mean of the window's square over the block.
+BLOCK: Final = 20
+_BLOCKS: Final = SPAN // BLOCK
+_NEW_BLOCKS: Final = FRAME_SAMPLES // BLOCK
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class DTMFParams:
     """Acceptance limits; the defaults are the stricter columns of ITU-T Q.24, table A-1."""
 
     min_level_dbm0: float = -34.0
-    purity: float = 0.86
+    purity: float = 0.87
     """Least share of a window's energy in the two tones; 15 dB S/N leaves 0.97."""
     max_twist_db: float = 6.5
     """Column tone over row tone; 4 dB must pass."""
@@ -71,9 +75,10 @@ def _design() -> _Design:
         present[: -2 * HOP] = pattern >> 2 & 1
         sums[pattern] = (window * present).sum()
         energies[pattern] = (window**2 * present).sum()
-    energy = np.zeros((HOPS, SPAN))
+    energy = np.zeros((HOPS, _BLOCKS))
     for hop in range(HOPS):
-        energy[hop, hop * HOP : hop * HOP + WINDOW] = window**2
+        start = hop * HOP // BLOCK
+        energy[hop, start : start + WINDOW // BLOCK] = (window**2).reshape(-1, BLOCK).mean(axis=1)
     return _Design(
         projection.astype(np.float32),
         energy.astype(np.float32),
@@ -100,7 +105,9 @@ class DTMFState:
 
     def __init__(self, capacity: int) -> None:
         self.samples: Float32 = np.zeros((capacity, SPAN), np.float32)
+        self.blocks: Float32 = np.zeros((capacity, _BLOCKS), np.float32)
         self.outputs: Float32 = np.zeros((16, capacity), np.float32)
+        self.coarse: Bool = np.zeros(capacity, np.bool_)
         self.total: Float32 = np.zeros(capacity, np.float32)
         self.patterns: UInt8 = np.zeros(capacity, np.uint8)
         self.key: Int8 = np.full(capacity, -1, np.int8)
@@ -110,7 +117,9 @@ class DTMFState:
     def grow(self, capacity: int) -> None:
         """Makes room for more legs."""
         self.samples = grown(self.samples, capacity)
+        self.blocks = grown(self.blocks, capacity)
         self.outputs = grown(self.outputs, capacity, axis=1)
+        self.coarse = grown(self.coarse, capacity)
         self.total = grown(self.total, capacity)
         self.patterns = grown(self.patterns, capacity)
         self.key = grown(self.key, capacity, -1)
@@ -120,7 +129,9 @@ class DTMFState:
     def clear(self, row: int) -> None:
         """Overwrites all that is known of a leg."""
         self.samples[row] = 0
+        self.blocks[row] = 0
         self.outputs[:, row] = 0
+        self.coarse[row] = False
         self.total[row] = 0
         self.patterns[row] = 0
         self.key[row] = -1
@@ -157,7 +168,11 @@ def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Boo
         lost = np.flatnonzero(~valid[half])
         if lost.size:
             samples[lost, HISTORY + half * HOP : HISTORY + (half + 1) * HOP] = 0
-    energies = _DESIGN.energy @ np.square(samples).T
+    fresh = samples[:, HISTORY:].reshape(legs, _NEW_BLOCKS, BLOCK)
+    blocks = state.blocks[:legs]
+    blocks[:, :-_NEW_BLOCKS] = blocks[:, _NEW_BLOCKS:]
+    blocks[:, -_NEW_BLOCKS:] = np.vecdot(fresh, fresh)
+    energies = _DESIGN.energy @ blocks.T
     presses: list[Press] = []
     for hop in range(HOPS):
         outputs = _DESIGN.projection @ samples[:, hop * HOP : hop * HOP + WINDOW].T
@@ -181,10 +196,17 @@ def _judge(
     least = (_DESIGN.sums[7] / 2 * AMPLITUDE_0_DBM0 * 10 ** (params.min_level_dbm0 / 20)) ** 2
     row_power, column_power = power[:4].max(axis=0), power[4:].max(axis=0)
     scale = 2 * float(_DESIGN.energies[7]) / float(_DESIGN.sums[7]) ** 2
-    coarse = (row_power + column_power) * (scale / 0.3) > total
+    coarse = (row_power + column_power) * (scale / 0.36) > total
     coarse &= np.minimum(row_power, column_power) > least * 0.15
     presses: list[Press] = []
-    candidates = np.flatnonzero(coarse)
+    likely = coarse & state.coarse[:legs]
+    state.coarse[:legs] = coarse
+    if down.size:
+        # A key that is still the loudest is old news.
+        keys = np.maximum(state.key[down], 0)
+        own = power[_ROW_OF[keys], down] + power[_COLUMN_OF[keys], down]
+        likely[down[(state.key[down] >= 0) & (own >= row_power[down] + column_power[down])]] = False
+    candidates = np.flatnonzero(likely)
     if candidates.size:
         presses = _press(state, params, outputs, power, total, patterns, candidates, least, end)
     state.outputs[:, :legs] = outputs

@@ -168,6 +168,7 @@ class _Connection:
         self._counters = counters
         self._newest = newest
         self._subscribed = False
+        self._dropped = False
         self._waiting: deque[bytes] = deque()
         # Below any sequence: the first notice, right after Subscribe, tells the peer that it was accepted.
         self._event = -1
@@ -209,6 +210,8 @@ class _Connection:
             self._put(notice)
 
     def _put(self, message: FromSwitch) -> None:
+        if self._dropped:
+            return
         if len(self._waiting) >= MAX_WAITING_FRAMES:
             self._too_slow()
             return
@@ -221,7 +224,10 @@ class _Connection:
         self._something.set()
 
     def _too_slow(self) -> None:
-        if self._reading is not None and not self._reading.done():
+        if not self._dropped:
+            # Once: frames that come before the tasks have ended are not each a new drop.
+            self._dropped = True
+            self._subscribed = False
             self._counters.slow_dropped += 1
             log.warning("control: a peer that does not read is dropped")
             self.close()

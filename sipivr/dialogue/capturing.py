@@ -179,7 +179,7 @@ class Capturing:
                 if fault is not None
                 else Phrase(PhraseKey.PAN_WRONG_LENGTH, (DigitCount(pan.length),))
             )
-        elif session.test_pans is not None and not pan.matches_any(session.test_pans):
+        elif session.test_pan_digests is not None and not pan.has_digest_in(session.test_pan_digests):
             message = Phrase(PhraseKey.TEST_LINE)
         else:
             core.card.put_pan(pan)

@@ -52,8 +52,6 @@ class Closing:
         self._settled = core.mask_request is None
         if core.media_up:
             self._speak()
-        else:
-            core.outbox.start(TimerName.MEDIA, core.params.media_s)
 
     def customer_gone(self) -> None:
         """The customer's leg is gone: nothing can be said and nothing leaks any more."""
@@ -130,10 +128,10 @@ class Closing:
             core.outbox.emit(RecordResult(result))
         if core.payment is PaymentState.AUTHORIZING and TimerName.OUTCOME in core.outbox.running:
             # The gateway adapter may not have read the card yet: it lives until the answer or `outcome_s`.
-            core.outbox.stop_all_but(TimerName.OUTCOME)
+            core.outbox.stop_all_but(TimerName.OUTCOME, TimerName.MEDIA)
         else:
             core.wipe()
-            core.outbox.stop_all_but()
+            core.outbox.stop_all_but(TimerName.MEDIA)
         core.asking.stop()
         if core.capture not in _FINAL_CAPTURES:
             core.move_capture(CaptureState.DONE if charging else CaptureState.ABORTED)

@@ -132,6 +132,11 @@ class Dialogue:
             self._core.publish_progress()
         return self._core.outbox.drain()
 
+    def abandon(self) -> None:
+        """Overwrites all card data at once; for a shell whose call has failed. No event may follow."""
+        self._core.wipe()
+        self._core.outbox.drain()
+
     def _before_answer(self, event: Event) -> None:
         core = self._core
         match event:

@@ -40,8 +40,8 @@ class SessionSnapshot:
         speak_last4: whether the confirmation reads the card's last four digits.
         voice_masked: whether the operator cannot hear the customer during capture; else the introduction does
             not say so.
-        test_pans: in test mode the simulator's card numbers in ASCII: any other number is refused and wiped.
-            None: not in test mode.
+        test_pan_digests: in test mode SHA-256 (hex) of the simulator's card numbers in ASCII: any other number
+            is refused and wiped. None: not in test mode.
     """
 
     session_id: str
@@ -57,4 +57,4 @@ class SessionSnapshot:
     speak_amount: bool = True
     speak_last4: bool = False
     voice_masked: bool = True
-    test_pans: tuple[bytes, ...] | None = field(default=None, repr=False)
+    test_pan_digests: frozenset[str] | None = field(default=None, repr=False)

@@ -80,7 +80,7 @@ def judge_entry(found: LookUp, order: Order, *, sent_unanswered: bool) -> EntryJ
             return found.entry if same else OrderIdTaken(())
 
 
-def judge_outcome(  # noqa: PLR0911 - one return for each rule reads better than a variable
+def judge_outcome(
     found: LookUp, order: Order, *, since_sent_s: float, final_after_s: float = FINAL_AFTER_S
 ) -> OutcomeJudgement:
     """Decide what became of a charge whose answer did not come.

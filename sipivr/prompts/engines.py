@@ -67,7 +67,7 @@ class OpenJTalkEngine:
     """Japanese by Open JTalk with the voice "Mei" (CC BY 3.0), both carried by ``pyopenjtalk-plus``.
 
     Args:
-        speed: 1.0 is the voice's own pace; a little slower is easier on a telephone.
+        speed: 1.0 is the voice's own pace.
     """
 
     name = "open_jtalk"
@@ -75,7 +75,7 @@ class OpenJTalkEngine:
     #: The readings by Sudachi and the model for 何 cost memory and give our texts nothing (checked by kana).
     _OPTIONS: Final = {"use_sudachi_kanji_yomi": False, "predict_nani": False}
 
-    def __init__(self, speed: float = 0.95) -> None:
+    def __init__(self, speed: float = 1.0) -> None:
         self._speed = speed
         self._lock = threading.Lock()
         self._module: Any = None

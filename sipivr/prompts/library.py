@@ -39,8 +39,13 @@ LOG: Final = logging.getLogger(__name__)
 
 ATTENTION: Final = "attention"
 
-#: Counts of digits that a call can come to: 19 is the longest card number.
-COUNTS: Final = range(1, 20)
+#: Numbers of digits that a call can come to, by the beginning of the phrase's key.
+COUNTS: Final[Mapping[str, range]] = {
+    "identification_": range(1, 13),
+    "pan_": range(1, 20),
+    "expiry_": range(1, 5),
+    "security_code_": range(1, 5),
+}
 
 _NOTHING: Final[Mapping[str, PromptVariable]] = {}
 
@@ -69,7 +74,7 @@ class PromptLibrary:
         cache_dir: Made if absent; may be shared by processes and kept for ever.
         engines: By language; `default_engines` if not given.
         texts: By language; those of the package for each engine's language if not given.
-        workers: Threads for synthesis.
+        workers: Threads for preparing; there is one more, so that a call's own prompt need not queue.
     """
 
     def __init__(
@@ -84,7 +89,8 @@ class PromptLibrary:
         self._texts = {text.language: text for text in loaded}
         self._cache_dir = cache_dir
         self._cache_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        self._pool = ThreadPoolExecutor(workers, "prompts", initializer=_yield_to_calls)
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers + 1, "prompts", initializer=_yield_to_calls)
         self._making: dict[Path, asyncio.Task[None]] = {}
         self._versions: dict[str, str] = {}
 
@@ -116,7 +122,9 @@ class PromptLibrary:
             for texts in self._texts.values()
             for key in sorted(texts.phrases)
             if texts.placeholders(key) == {"count"}
-            for count in COUNTS
+            for beginning, counts in COUNTS.items()
+            if key.startswith(beginning)
+            for count in counts
         ]
         return await self._prepare(wanted, progress)
 
@@ -184,7 +192,14 @@ class PromptLibrary:
 
         # Versions first: one call of each program instead of one for each phrase.
         await asyncio.get_running_loop().run_in_executor(self._pool, self._learn_versions)
-        await asyncio.gather(*(one(*each) for each in wanted))
+        waiting = iter(wanted)
+
+        async def worker() -> None:
+            for each in waiting:
+                await one(*each)
+
+        # As many at a time as there are threads: behind a longer queue a call's own prompt would wait.
+        await asyncio.gather(*(worker() for _ in range(self._workers)))
         return state
 
     async def _render(

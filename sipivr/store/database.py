@@ -35,7 +35,7 @@ def open_writable(path: Path, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Data
         RuntimeError: written by a newer version.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
-    db = Database(_connect(path, "rw", busy_timeout_ms))
+    db = _database(path, "rw", busy_timeout_ms)
     try:
         db.conn.execute("PRAGMA journal_mode = WAL")
         db.conn.execute("PRAGMA synchronous = FULL")
@@ -56,7 +56,7 @@ def open_readonly(path: Path, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Data
     Raises:
         sqlite3.OperationalError: no such file, or it may not be opened.
     """
-    db = Database(_connect(path, "ro", busy_timeout_ms))
+    db = _database(path, "ro", busy_timeout_ms)
     db.conn.execute("PRAGMA query_only = ON")
     return db
 
@@ -70,6 +70,11 @@ def hold_open(path: Path) -> sqlite3.Connection:
     connection = _connect(path, "rw", BUSY_TIMEOUT_MS)
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     return connection
+
+
+def _database(path: Path, mode: str, busy_timeout_ms: int) -> Database:
+    # sqlite-utils would run the plugins of every installed package on this connection.
+    return Database(_connect(path, mode, busy_timeout_ms), execute_plugins=False)
 
 
 def _connect(path: Path, mode: str, busy_timeout_ms: int) -> sqlite3.Connection:

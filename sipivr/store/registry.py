@@ -135,7 +135,7 @@ def put_shop(
     gateway_password: str,
     connector: str,
     name_spoken: Mapping[str, str] | None = None,
-    brands: Iterable[str] = ("visa", "mastercard", "jcb", "amex", "diners"),
+    brands: Iterable[str] = ("visa", "mastercard", "jcb", "american_express", "diners"),
     security_code_required: bool = True,
     job: str = "CAPTURE",
     currency: str = "JPY",

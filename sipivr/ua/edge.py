@@ -250,7 +250,7 @@ class EdgePolicy:
             fault = 488, "too_many_crypto_lines"
         elif request.method not in DEFAULT_METHODS and request.method not in allowed:
             fault = 405, "method"
-        elif b"addr" in request.raw and _VIA_MADDR.search(request.raw):
+        elif _VIA_MADDR.search(request.raw):
             fault = 0, "via_maddr"
         elif request.replaces and not (trunk and trunk.allow_replaces):
             fault = 403, "replaces"

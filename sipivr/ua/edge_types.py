@@ -123,6 +123,8 @@ EdgeVerdict.DROP = EdgeVerdict(_DROP)
 class EdgeCounters:
     """Counts since ``start()``. Each parsed request is in exactly one of the first five.
 
+    Datagrams of less than 32 bytes are in none: PJSIP's UDP transport ignores them.
+
     Attributes:
         passed: Requests handed on to PJSIP.
         dropped: Requests dropped by verdict, and ACKs that a verdict would have answered.

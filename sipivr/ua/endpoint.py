@@ -8,6 +8,7 @@ pjsua: loop media transports, no sound device, no media clock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets
@@ -25,7 +26,7 @@ from sipivr.ua.edge_types import EdgeDirection, EdgeMessage
 from sipivr.ua.identity import AddressURI, parse_address, read_invite
 from sipivr.ua.leg import PJCall, PJLeg, add_headers
 from sipivr.ua.loop import PJLoop
-from sipivr.ua.message import SIPMessage, SIPMessageError, parse_message
+from sipivr.ua.message import SIPMessageError, parse_message
 from sipivr.ua.pjsettings import account_config, endpoint_config, transport_config, transport_type
 from sipivr.ua.ports import IncomingInvite, SIPLeg, UAError, UAHandler, UAStatistics
 from sipivr.ua.resolve import Destination, DNSLookup, ResolveError, Resolver
@@ -293,10 +294,8 @@ class PJUserAgent:
         """An INVITE that pjsua refused itself."""
         address, _ = _split_source(source)
         call_id = ""
-        try:
+        with contextlib.suppress(SIPMessageError):
             call_id = (parse_message(whole.encode("utf-8", "surrogateescape")).first("call-id") or "")[:256]
-        except SIPMessageError:
-            pass
         if call_id in self._by_call_id:
             return
         printable = "".join(c for c in reason if c.isprintable())[:64]
@@ -396,7 +395,7 @@ class PJUserAgent:
         self, name: str, port: int | None, transport: str | None, secure: bool
     ) -> tuple[Destination, ...]:
         """A name that pjsip met: our own target again (from the cache), or one that a peer chose."""
-        kind = Transport(transport) if transport in Transport else None
+        kind = Transport(transport) if transport else None
         return await self._resolver.resolve(name, port, kind, secure=secure)
 
 

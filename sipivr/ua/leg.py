@@ -16,7 +16,6 @@ cannot read ours. Every callback runs inside `_guarded`, once: a fault ends this
 
 from __future__ import annotations
 
-import functools
 import logging
 import random
 import re
@@ -52,8 +51,7 @@ def _guarded(
 ) -> Callable[Concatenate[PJCall, _P], None]:
     """SWIG prints and swallows what a callback raises: this is the one place where it is caught instead."""
 
-    @functools.wraps(callback)
-    def run(self: PJCall, *args: _P.args, **kwargs: _P.kwargs) -> None:
+    def run(self: PJCall, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         leg = self.leg
         if leg is None:
             return

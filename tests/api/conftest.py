@@ -27,13 +27,14 @@ from sipivr.store import read, write
 from sipivr.store.crypto import generate_keys
 from sipivr.store.records import SYSTEM, LadderEntry, Mode, NumberUse, PaymentStatus, Principal, Role
 from sipivr.store.writer import StoreWriter
-from tests.api.switch import FakeSwitch
+from tests.api.switch import SwitchEnd
 
 ADMIN_PASSWORD = "correct horse battery staple"
 ALL_SCOPES = (
     "payment_sessions:read",
     "payment_sessions:write",
     "calls:read",
+    "calls:write",
     "payments:read",
     "events:read",
     "shops:read",
@@ -56,7 +57,7 @@ class World:
             directory.mkdir(parents=True)
         self.store_keys = generate_keys()
         self.writer = StoreWriter(self.paths.switch_db, self.store_keys, on_committed=self._committed)
-        self.switch = FakeSwitch(self.paths.control_socket, self.writer, self.read)
+        self.switch = SwitchEnd(self.paths, self.writer)
         self.deps: Dependencies
         self.app = None
 
@@ -94,7 +95,7 @@ class World:
         """And waits until the API has found it, where there is an API."""
         await self.switch.start()
         if self.app is not None:
-            await asyncio.wait_for(self.deps.switch.connected(), 5)
+            assert await self.deps.switch.connected(5)
 
     async def stop_switch(self) -> None:
         await self.switch.stop()
@@ -272,7 +273,7 @@ async def a_world() -> AsyncIterator[World]:
         await world.seed()
         world.app = create_app(world.deps)
         async with world.app.router.lifespan_context(world.app):
-            await world.deps.switch.connected()
+            assert await world.deps.switch.connected(5)
             clients = {
                 "a": world.client(world.key_a),
                 "b": world.client(world.key_b),

@@ -68,8 +68,9 @@ async def served() -> AsyncIterator[Served]:
         # The application's lifespan is run by the world.
         http.config.lifespan = "off"
         task = asyncio.create_task(http.serve())
-        while not http.started:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while not http.started:  # noqa: ASYNC110  (uvicorn has a flag, no event)
+                await asyncio.sleep(0.01)
         port = http.servers[0].sockets[0].getsockname()[1]
         try:
             yield Served(world, f"http://127.0.0.1:{port}")
@@ -144,7 +145,7 @@ async def test_progress_has_no_id_and_goes_to_its_merchant(served: Served):
     async with served.events(world.key_a) as of_a, served.events(world.key_b) as of_b:
         await _next(of_a, "comment")
         await _next(of_b, "comment")
-        await world.switch.progress(
+        world.switch.progress(
             ProgressNotice(merchant=world.merchant_a, session="ps_1", call="call_1", values={"pan_groups": 2})
         )
         event = await _next(of_a)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from api import models
+from api import inputs
 from api.limits import RateLimiter
 
 GOOD = {"shop": "shop_1", "order_id": "A1001", "amount": 12300}
 
 
 def test_a_good_request():
-    session = models.PaymentSessionCreate.model_validate(GOOD | {"metadata": {"desk": "3 番"}})
+    session = inputs.PaymentSessionCreate.model_validate(GOOD | {"metadata": {"desk": "3 番"}})
     assert (session.currency, session.metadata) == ("JPY", {"desk": "3 番"})
 
 
@@ -39,7 +39,7 @@ def test_a_good_request():
 )
 def test_bad_requests(change):
     with pytest.raises(ValidationError):
-        models.PaymentSessionCreate.model_validate(GOOD | change)
+        inputs.PaymentSessionCreate.model_validate(GOOD | change)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_bad_requests(change):
 )
 def test_what_looks_like_a_card_number_is_refused(text):
     with pytest.raises(ValidationError) as caught:
-        models.PaymentSessionCreate.model_validate(GOOD | {"metadata": {"note": text}})
+        inputs.PaymentSessionCreate.model_validate(GOOD | {"metadata": {"note": text}})
     assert [e["type"] for e in caught.value.errors()] == ["card_data"]
 
 
@@ -55,7 +55,7 @@ def test_what_looks_like_a_card_number_is_refused(text):
     "text", ["4111111111111112", "20261123060000", "+81 50-1234-5678", "1234567890123456789012"]
 )
 def test_other_digits_pass(text):
-    models.PaymentSessionCreate.model_validate(GOOD | {"metadata": {"note": text}})
+    inputs.PaymentSessionCreate.model_validate(GOOD | {"metadata": {"note": text}})
 
 
 def test_a_limit_opens_again_after_its_window():

@@ -125,9 +125,10 @@ def test_the_schema_itself_refuses_a_second_live_attempt(world: World) -> None:
     begin(world, session.id, call.id)
     with pytest.raises(sqlite3.IntegrityError):
         world.store.db.execute(
-            "INSERT INTO payment (id, merchant, session, shop, order_id, gateway_order_id, attempt, amount, currency,"
-            " mode, status, created_at) SELECT 'pay_2', merchant, session, shop, order_id, 'A1-2', 2, amount,"
-            " currency, mode, 'intent', created_at FROM payment"
+            "INSERT INTO payment (id, merchant, session, shop, order_id, gateway_order_id, attempt, amount,"
+            " currency, mode, status, created_at)"
+            " SELECT 'pay_2', merchant, session, shop, order_id, 'A1-2', 2, amount, currency, mode,"
+            " 'intent', created_at FROM payment"
         )
 
 

@@ -1,4 +1,4 @@
-"""A small platform in a fresh database: one merchant with a shop and a number, and a second merchant beside it."""
+"""A small platform in a fresh database: a merchant with a shop and numbers, and another merchant."""
 
 from __future__ import annotations
 

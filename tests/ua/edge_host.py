@@ -96,8 +96,7 @@ class Host:
         for name, kind in (("UDP", pj.PJSIP_TRANSPORT_UDP), ("TCP", pj.PJSIP_TRANSPORT_TCP)):
             transport = pj.TransportConfig()
             transport.boundAddress = "127.0.0.1"
-            info = self.endpoint.transportGetInfo(self.endpoint.transportCreate(kind, transport))
-            self.ports[name] = int(info.localName.rpartition(":")[2])
+            self.ports[name] = self.listen(kind, transport)
         self.endpoint.libStart()
         self.endpoint.audDevManager().setNoDev()
         account = pj.AccountConfig()
@@ -107,6 +106,11 @@ class Host:
         account.mediaConfig.srtpSecureSignaling = 0
         self.account = Account(self)
         self.account.create(account)
+
+    def listen(self, kind: int, transport: Any) -> int:
+        """Start a transport and return its port."""
+        info = self.endpoint.transportGetInfo(self.endpoint.transportCreate(kind, transport))
+        return int(info.localName.rpartition(":")[2])
 
     def on_request(self, request: EdgeRequest) -> Any:
         self.seen.append({"request": fields(request)})
@@ -152,6 +156,12 @@ class Host:
             case "seen":
                 seen, self.seen = self.seen, []
                 return seen
+            case "tls":
+                transport = pj.TransportConfig()
+                transport.boundAddress = "127.0.0.1"
+                transport.tlsConfig.certFile = order["certificate"]
+                transport.tlsConfig.privKeyFile = order["key"]
+                return self.listen(pj.PJSIP_TRANSPORT_TLS, transport)
             case "hangup":
                 self.endpoint.hangupAllCalls()
             case "facts":
@@ -174,7 +184,7 @@ class Host:
                 if not line:
                     break
                 reply(self.order(json.loads(line)))
-        self.calls.clear()
+        # The calls stay referenced: libDestroy ends them, and calls back into their objects.
         self.account.shutdown()
         self.endpoint.libDestroy(pj.PJSUA_DESTROY_NO_NETWORK)  # otherwise it waits a second for peers
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
+import socket
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from sipivr.ua import edge_binding
-from tests.ua.edge_client import CRYPTO, SDP, EdgeHost, peer_of
+from tests.ua.edge_client import CRYPTO, PATIENCE_S, SDP, EdgeHost, peer_of
 from tests.ua.test_edge_binding import AS_SDP, SDP_OFFER
 
 pytestmark = pytest.mark.skipif(not edge_binding.available(), reason="this pjsua2 has no edge.c")
@@ -73,6 +81,47 @@ def test_savp_is_ours_to_answer(host: EdgeHost) -> None:
     sent = answer_to(host, SDP_OFFER.replace(b"RTP/AVP", b"RTP/SAVP") + key)
     assert "m=audio 40404 RTP/SAVP 8 101" in sent
     assert sent[-1] == CRYPTO.strip()
+
+
+def test_tls_carries_sip(host: EdgeHost, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    self_signed(certificate, key)
+    port = host.order("tls", certificate=str(certificate), key=str(key))
+    context = ssl.create_default_context(cafile=str(certificate))
+    host.seen()
+    with (
+        peer_of(host) as peer,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain,
+        context.wrap_socket(plain, server_hostname="switch.test") as connection,
+    ):
+        assert connection.version() in {"TLSv1.2", "TLSv1.3"}
+        connection.sendall(peer.request("OPTIONS", transport="TLS"))
+        assert connection.recv(65_535).startswith(b"SIP/2.0 200 ")
+    assert {request["transport"] for request in host.requests()} == {"TLS"}
+
+
+def self_signed(certificate: Path, key: Path) -> None:
+    """Write a certificate for switch.test and its key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "switch.test")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("switch.test")]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
 
 
 def test_a_name_in_an_offer_blocks_nothing(host: EdgeHost) -> None:

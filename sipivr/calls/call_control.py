@@ -1,0 +1,92 @@
+"""What `api` may do to running calls, and what it is told about this node (`control.commands.CallControl`)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from sipivr.calls.services import Services
+from sipivr.calls.switchboard import Switchboard
+from sipivr.control.commands import Result
+from sipivr.control.messages import AnyCommand, CreatePaymentSession
+from sipivr.store.records import PaymentSession
+from sipivr.ua.ports import UserAgent
+
+
+class LiveCalls:
+    """The running calls of this node, for the control socket."""
+
+    def __init__(self, board: Switchboard, services: Services, agent: UserAgent) -> None:
+        self._board = board
+        self._services = services
+        self._agent = agent
+
+    async def hang_up(self, call: str) -> bool:
+        """See `CallControl`."""
+        found = self._board.call(call)
+        if found is not None:
+            found.hang_up()
+        return found is not None
+
+    async def session_canceled(self, session: str, call: str) -> None:
+        """See `CallControl`."""
+        found = self._board.call_of_session(session)
+        if found is not None and found.id == call:
+            found.cancel_session()
+
+    def status(self) -> Mapping[str, str | int | bool]:
+        """See `CallControl`. Counters carry their name; `media_…` sums over this node's workers."""
+        services = self._services
+        agent = self._agent.statistics()
+        workers = services.media.workers
+        figures = [worker.statistics for worker in workers if worker.statistics is not None]
+        writer = services.writer.statistics()
+        status: dict[str, str | int | bool] = {
+            "node": services.node,
+            "draining": self._board.draining,
+            "calls": len(self._board.calls),
+            "settling": self._board.settling,
+            "charges_running": services.charging.running,
+            "workers": len(workers),
+            "legs": sum(worker.ports.legs for worker in workers),
+            "sip_calls": agent.calls,
+            "sip_call_limit": agent.call_limit,
+            "ua_faults": agent.faults,
+            "ladder_messages_dropped": services.ladders.dropped,
+            "store_queued": writer.queued,
+            "store_failures": writer.failures,
+            "media_ticks": sum(figure.ticks for figure in figures),
+            "media_late_ticks": sum(figure.late_ticks for figure in figures),
+            "media_packets_received": sum(figure.packets_received for figure in figures),
+            "media_packets_sent": sum(figure.packets_sent for figure in figures),
+            "media_packets_unknown": sum(figure.packets_unknown for figure in figures),
+            "media_events_dropped": sum(figure.events_dropped for figure in figures),
+            "media_tick_cost_us": int(max((figure.tick_cost_us for figure in figures), default=0)),
+        }
+        status |= {f"count_{name}": value for name, value in services.counters.items()}
+        status |= {f"count_charge_{name}": value for name, value in services.charging.outcomes.items()}
+        status |= {f"count_edge_{name}": value for name, value in agent.edge.items()}
+        return status
+
+
+def voiced(
+    handle: Callable[[AnyCommand], Awaitable[Result]],
+    services: Services,
+    session: Callable[[str], PaymentSession | None],
+) -> Callable[[AnyCommand], Awaitable[Result]]:
+    """`handle`, and what a new session will say is spoken into the cache behind its back: no call waits."""
+
+    async def carried_out(command: AnyCommand) -> Result:
+        result = await handle(command)
+        if isinstance(command, CreatePaymentSession):
+            created = session(str(result["session"]))
+            shop = services.directory.shop(created.shop) if created else None
+            if created is not None and shop is not None:
+                name = shop.name_spoken.get(created.language) or shop.name
+                services.background(
+                    services.prompts.prepare_session(
+                        created.language, name, created.amount, created.currency
+                    )
+                )
+        return result
+
+    return carried_out

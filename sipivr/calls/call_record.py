@@ -1,0 +1,126 @@
+"""What the store learns of one call: its moments, its leg, its ladder, its end. Order is the writer's queue's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from media.protocol import KeyWay, LegStatistics
+from sipivr.calls.services import Services
+from sipivr.dialogue.effects import Result
+from sipivr.dialogue.states import CaptureState
+from sipivr.store import write
+from sipivr.ua.ports import SIPCause, SIPLeg
+from sipivr.ua.negotiation import NegotiatedAudio
+
+_OPEN: Final = frozenset(
+    {CaptureState.PAN, CaptureState.EXPIRY, CaptureState.SECURITY_CODE, CaptureState.CONFIRM}
+)
+
+
+class CallRecord:
+    """The record of one admitted call.
+
+    Args:
+        call: its id; the call's row is already there.
+        leg: id of the customer's leg row, there too.
+        sip: the leg.
+        services: writer and ladders.
+    """
+
+    def __init__(self, call: str, leg: str, sip: SIPLeg, services: Services) -> None:
+        self.ended_by: str | None = None
+        self._call = call
+        self._leg = leg
+        self._sip = sip
+        self._services = services
+        self._capturing = False
+        self._captured = False
+        self._outcome: str | None = None
+        self._ways: set[KeyWay] = set()
+        self._rtp: dict[str, float] = {}
+
+    def answered(self, agreed: NegotiatedAudio | None) -> None:
+        """The customer's leg is up."""
+        times = self._sip.times
+        self._services.record(write.call_answered, call=self._call)
+        self._services.record(
+            write.leg_changed,
+            leg=self._leg,
+            codec=agreed.codec.name if agreed else None,
+            ringing_at=_instant(times.ringing),
+            answered_at=_instant(times.answered),
+        )
+
+    def key(self, way: KeyWay) -> None:
+        """A key came; only its way is of interest."""
+        self._ways.add(way)
+
+    def capture(self, state: CaptureState) -> None:
+        """The capture machine moved."""
+        if state in _OPEN and not self._capturing:
+            self._capturing = self._captured = True
+            self._services.record(write.capture_started, call=self._call)
+        elif state in {CaptureState.SUBMITTED, CaptureState.DONE, CaptureState.ABORTED} and self._capturing:
+            self._capturing = False
+            self._services.record(write.capture_ended, call=self._call, outcome=state.value)
+
+    def card_wiped(self) -> None:
+        """Every digit has been overwritten."""
+        if self._captured:
+            self._services.record(write.add_timeline, call=self._call, type="card_wiped")
+
+    def result(self, result: Result) -> None:
+        """How the dialogue ended."""
+        self._outcome = result.value
+        self._services.count(f"result_{result.value}")
+
+    def refused(self, refusal: str) -> None:
+        """The call was admitted, and could not be answered after all."""
+        self._outcome, self.ended_by = refusal, "switch"
+
+    def fault(self) -> None:
+        """The call is ended by a fault of ours."""
+        self._outcome, self.ended_by = "fault", "switch"
+
+    def statistics(self, event: LegStatistics) -> None:
+        """The leg's RTP figures; the last ones come when it is removed."""
+        self._rtp = {
+            "packets_received": event.packets_received,
+            "packets_sent": event.packets_sent,
+            "packets_lost": event.packets_lost,
+            "packets_late": event.packets_late,
+            "packets_refused": event.packets_refused,
+            "jitter_ms": event.jitter_ms,
+        }
+        if self._sip.cause is not None:
+            self._services.record(write.leg_changed, leg=self._leg, rtp=self._rtp)
+
+    def ended(self, cause: SIPCause) -> None:
+        """The customer's leg is over: the last word of the record, and the ladder."""
+        times = self._sip.times
+        ended_by = self.ended_by or ("customer" if cause.by_remote else "switch")
+        self._services.record(
+            write.leg_changed,
+            leg=self._leg,
+            dtmf="+".join(sorted(way.value for way in self._ways)) or None,
+            ended_at=_instant(times.ended),
+            sip_status=cause.status,
+            ended_by=ended_by,
+        )
+        self._services.record(
+            write.call_ended,
+            call=self._call,
+            outcome=self._outcome or ("customer_hung_up" if cause.by_remote else "ended"),
+            ended_by=ended_by,
+            sip_status=cause.status,
+        )
+        ladder = self._services.ladders.take(self._sip.call_id, call=self._call, leg=self._leg)
+        if ladder:
+            self._services.record(write.add_ladder, entries=ladder)
+
+
+def _instant(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

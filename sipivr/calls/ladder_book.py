@@ -1,0 +1,72 @@
+"""The SIP ladders of running calls, in memory until each is written to the store at the call's end.
+
+Messages arrive from the user agent's tap already reduced to allow-listed headers and typed SDP. Those of a
+Call-ID that no leg of ours has are held for a moment (the INVITE comes before its leg is made) and then
+forgotten. Everything is bounded: messages of a dialog, dialogs without a leg.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from datetime import UTC, datetime
+from typing import Final
+
+from sipivr.store import records
+from sipivr.ua.ladder import LadderEntry, Way
+
+#: Messages kept of one dialog; a call with more has a peer that repeats itself.
+MAX_MESSAGES: Final = 300
+#: Dialogs kept that have no leg (yet): refused ones and the INVITEs of a moment ago.
+MAX_UNCLAIMED: Final = 500
+#: Methods that never belong to a call.
+_NEVER: Final = frozenset({"OPTIONS", "REGISTER"})
+
+
+class LadderBook:
+    """Ladders by SIP Call-ID."""
+
+    def __init__(self) -> None:
+        self._claimed: dict[str, list[LadderEntry]] = {}
+        self._unclaimed: OrderedDict[str, list[LadderEntry]] = OrderedDict()
+        self.dropped = 0
+
+    def add(self, entry: LadderEntry) -> None:
+        """Takes a message."""
+        if entry.method in _NEVER:
+            return
+        messages = self._claimed.get(entry.call_id)
+        if messages is None:
+            messages = self._unclaimed.setdefault(entry.call_id, [])
+            if len(self._unclaimed) > MAX_UNCLAIMED:
+                self._unclaimed.popitem(last=False)
+        if len(messages) < MAX_MESSAGES:
+            messages.append(entry)
+        else:
+            self.dropped += 1
+
+    def claim(self, call_id: str) -> None:
+        """The dialog belongs to a call: keep what it says until `take`."""
+        self._claimed[call_id] = self._unclaimed.pop(call_id, [])
+
+    def take(self, call_id: str, *, call: str, leg: str | None) -> tuple[records.LadderEntry, ...]:
+        """The dialog's messages as the store keeps them; the book forgets them."""
+        messages = self._claimed.pop(call_id, None) or self._unclaimed.pop(call_id, [])
+        return tuple(_record(entry, call=call, leg=leg) for entry in messages)
+
+
+def _record(entry: LadderEntry, *, call: str, leg: str | None) -> records.LadderEntry:
+    lines = [f"{name}: {value}" for name, value in entry.headers]
+    if entry.sdp:
+        lines += ["", entry.sdp.replace("\r\n", "\n").rstrip()]
+    if entry.body:
+        lines += ["", f"[{entry.body}]"]
+    summary = f"{entry.status} ({entry.method})" if entry.status else entry.method
+    return records.LadderEntry(
+        call=call,
+        at=datetime.fromtimestamp(entry.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        direction="in" if entry.way is Way.RECEIVED else "out",
+        peer=f"{entry.transport} {entry.remote}",
+        summary=summary,
+        text="\n".join(lines),
+        leg=leg,
+    )
