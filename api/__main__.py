@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry
+from sqlite_utils import Database
 
 from api import logs
 from api.app import create_app
@@ -112,7 +113,7 @@ def initialise(paths: config.Paths, name: str, principal_id: str, key_principal_
     """
     os.umask(0o077)
     try:
-        records = read.open_readonly(paths.switch_db)
+        records = _open_records(paths.switch_db)
     except (sqlite3.Error, OSError):
         raise SetupError(f"{paths.switch_db} cannot be read; `sipivr init` makes it.") from None
     try:
@@ -154,6 +155,26 @@ def initialise(paths: config.Paths, name: str, principal_id: str, key_principal_
             "scopes": list(key.scopes),
         },
     }
+
+
+def _open_records(path: Path) -> Database:
+    """`switch.db` for reading, running or at rest.
+
+    At rest there is no `-wal` and no `-shm`, and who may not write in the directory cannot make them; SQLite
+    then refuses to read at all ("attempt to write a readonly database"). Without a `-wal` nothing can be
+    missing from the file itself, so it is opened as one that does not change (SQLite, "Write-Ahead
+    Logging", §"Read-Only Databases").
+    """
+    records = read.open_readonly(path)
+    try:
+        read.newest_sequence(records)
+    except sqlite3.OperationalError:
+        records.close()
+        if path.with_name(f"{path.name}-wal").exists():
+            raise
+        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        return Database(sqlite3.connect(uri, uri=True))
+    return records
 
 
 def _principal(found: Principal | None, principal_id: str) -> Principal:

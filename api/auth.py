@@ -16,6 +16,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
+from sqlite_utils import Database
 
 from api.dependencies import Dependencies, dependencies
 from api.problems import Problem
@@ -67,11 +68,12 @@ def address(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-async def _principal(deps: Dependencies, principal_id: str) -> tuple[Principal, Merchant] | None:
-    principal = await deps.reader.run(read.principal, principal_id)
+def _in_force(db: Database, principal_id: str) -> tuple[Principal, Merchant] | None:
+    """The principal with its merchant, if both are active: one visit to the reader's thread, not two."""
+    principal = read.principal(db, principal_id)
     if principal is None or not principal.active or principal.merchant is None:
         return None
-    merchant = await deps.reader.run(read.merchant, principal.merchant)
+    merchant = read.merchant(db, principal.merchant)
     return (principal, merchant) if merchant is not None and merchant.active else None
 
 
@@ -80,7 +82,7 @@ async def caller_of(deps: Dependencies, secret: str) -> Caller | None:
     key = await deps.store.run(keys.authenticate, secret)
     if key is None or key.revoked_at is not None:
         return None
-    known = await _principal(deps, key.principal)
+    known = await deps.reader.run(_in_force, key.principal)
     if known is None or known[1].id != key.merchant:
         return None
     principal, merchant = known
@@ -174,7 +176,7 @@ async def administrator(
             credentials.note_failure, everywhere, now, credentials.FREE_TRIES_FROM_EVERYWHERE
         )
         raise _not_authenticated(deps, request, "Basic")
-    known = await _principal(deps, credential.principal)
+    known = await deps.reader.run(_in_force, credential.principal)
     if known is None:
         raise _not_authenticated(deps, request, "Basic")
     await deps.store.run(credentials.note_success, credential.name, pair)

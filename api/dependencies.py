@@ -31,8 +31,11 @@ class Dependencies:
     clock: Callable[[], float] = field(default=time.time)
 
 
-def dependencies(request: Request) -> Dependencies:
-    """The dependencies of the application that serves this request."""
+async def dependencies(request: Request) -> Dependencies:
+    """The dependencies of the application that serves this request.
+
+    Async although nothing is awaited: FastAPI sends a plain function to a thread.
+    """
     found = request.app.state.dependencies
     assert isinstance(found, Dependencies)
     return found

@@ -51,9 +51,9 @@ def configure(level: str, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Both name addresses with their query strings at INFO.
+    # They name addresses with their query strings at INFO.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 def say(logger: logging.Logger, level: int, event: str, **fields: object) -> None:

@@ -54,7 +54,7 @@ def add(db: Database, *, name: str, principal: str, password: str, cost: int = _
     """
     salt = os.urandom(16)
     digest = _scrypt(password, salt, cost)
-    with immediate(db):
+    with immediate(db, durable=True):
         if find(db, name) is not None:
             raise CredentialExistsError(name)
         db.execute(
@@ -101,7 +101,7 @@ def locked_for_s(db: Database, subjects: tuple[str, ...], now: float) -> float:
 
 def note_failure(db: Database, subject: str, now: float, free_tries: int) -> None:
     """Counts a failure; after the free tries each one doubles the wait, up to a quarter of an hour."""
-    with immediate(db):
+    with immediate(db, durable=False):
         db.execute("DELETE FROM login_failures WHERE last_failure_at < ?", [now - _FORGET_AFTER_S])
         row = db.execute("SELECT failures FROM login_failures WHERE subject = ?", [subject]).fetchone()
         failures = (row[0] if row else 0) + 1
@@ -120,6 +120,6 @@ def note_failure(db: Database, subject: str, now: float, free_tries: int) -> Non
 
 def note_success(db: Database, name: str, subject: str) -> None:
     """Forgets this pair's failures and notes the use; the count from everywhere stays."""
-    with immediate(db):
+    with immediate(db, durable=False):
         db.execute("DELETE FROM login_failures WHERE subject = ?", [subject])
         db.execute("UPDATE credentials SET last_used_at = ? WHERE name = ?", [now_text(), name])

@@ -28,7 +28,7 @@ class Record:
 
 def begin(db: Database, owner: str, key: str, fingerprint: bytes, now: float) -> Record | None:
     """Claims the key and returns None, or returns the record that is there."""
-    with immediate(db):
+    with immediate(db, durable=False):
         db.execute("DELETE FROM idempotency WHERE created_at < ?", [now - LIFETIME_S])
         row = db.execute(
             "SELECT fingerprint, status, body, subject FROM idempotency WHERE owner = ? AND key = ?",
@@ -45,7 +45,7 @@ def begin(db: Database, owner: str, key: str, fingerprint: bytes, now: float) ->
 
 def finish(db: Database, owner: str, key: str, *, status: int, body: str, subject: str | None) -> None:
     """Keeps the answer."""
-    with immediate(db):
+    with immediate(db, durable=False):
         db.execute(
             "UPDATE idempotency SET status = ?, body = ?, subject = ? WHERE owner = ? AND key = ?",
             [status, body, subject, owner, key],
@@ -54,5 +54,5 @@ def finish(db: Database, owner: str, key: str, *, status: int, body: str, subjec
 
 def abandon(db: Database, owner: str, key: str) -> None:
     """Forgets a request that had no final answer (5xx), so that a retry is carried out."""
-    with immediate(db):
+    with immediate(db, durable=False):
         db.execute("DELETE FROM idempotency WHERE owner = ? AND key = ? AND status IS NULL", [owner, key])

@@ -94,7 +94,7 @@ def add(
 ) -> APIKey:
     """Stores a new key's digest."""
     key_id = f"key_{secrets.token_hex(12)}"
-    with immediate(db):
+    with immediate(db, durable=True):
         db.execute(
             """
             INSERT INTO api_keys (id, prefix, digest, mode, name, principal, merchant, scopes, created_by,
@@ -135,7 +135,7 @@ def authenticate(db: Database, text: str) -> APIKey | None:
     key = _from_row(row)
     now = now_text()
     if key.revoked_at is None and (key.last_used_at or "")[:16] != now[:16]:
-        with immediate(db):
+        with immediate(db, durable=False):
             db.execute("UPDATE api_keys SET last_used_at = :now WHERE id = :id", {"now": now, "id": key.id})
     return key
 
@@ -165,7 +165,7 @@ def page(db: Database, merchant: str, *, limit: int, starting_after: str | None)
 
 def revoke(db: Database, key_id: str, *, by: str) -> None:
     """From now on the key is refused. A second time changes nothing."""
-    with immediate(db):
+    with immediate(db, durable=True):
         db.execute(
             "UPDATE api_keys SET revoked_at = :now, revoked_by = :by WHERE id = :id AND revoked_at IS NULL",
             {"now": now_text(), "by": by, "id": key_id},
@@ -174,7 +174,7 @@ def revoke(db: Database, key_id: str, *, by: str) -> None:
 
 def note_retired(db: Database, key_id: str) -> None:
     """`sipivr` has taken every permission from the key's principal."""
-    with immediate(db):
+    with immediate(db, durable=False):
         db.execute(
             "UPDATE api_keys SET principal_retired_at = :now WHERE id = :id",
             {"now": now_text(), "id": key_id},

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from api import __main__ as entry
 from sipivr.store import read
 from sipivr.store.records import Role
 from tests.api.conftest import World
@@ -163,3 +165,24 @@ def test_what_cannot_be_served_says_why(tmp_path: Path):
     )
     assert missing.returncode == 2
     assert "cannot be read" in missing.stderr
+
+
+async def test_init_reads_a_switch_db_at_rest(world: World, monkeypatch):
+    """As `api`'s user, who cannot make the `-wal` and `-shm` that a clean close has removed."""
+
+    def refused(_: object) -> int:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    monkeypatch.setattr(read, "newest_sequence", refused)
+    with pytest.raises(sqlite3.OperationalError):
+        entry._open_records(world.paths.switch_db)
+    monkeypatch.undo()
+    at_rest = world.base / "rest.db"
+    with sqlite3.connect(world.paths.switch_db) as source, sqlite3.connect(at_rest) as target:
+        source.backup(target)
+    source.close()
+    target.close()
+    monkeypatch.setattr(read, "newest_sequence", refused)
+    records = entry._open_records(at_rest)
+    assert read.merchant(records, world.merchant_a).id == world.merchant_a
+    records.close()
