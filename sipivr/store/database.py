@@ -160,21 +160,36 @@ def transaction(
 ) -> Iterator[Transaction]:
     """`BEGIN IMMEDIATE` … `COMMIT`; rolled back on any exception.
 
+    Within a batch of the writer, which has begun and will commit, it is a savepoint of that transaction.
+
     Args:
         store: the writable store.
         now: the time of the change; None reads the clock.
-        durable: committed with `synchronous=FULL`, so that it survives a power cut.
+        durable: committed with `synchronous=FULL`, so that it survives a power cut; a batch always is.
     """
     connection = store.db.conn
     before = store.newest_sequence
-    # Outside of a transaction: SQLite ignores the change within one.
-    connection.execute("PRAGMA synchronous = FULL" if durable else "PRAGMA synchronous = NORMAL")
-    connection.execute("BEGIN IMMEDIATE")
+    nested = connection.in_transaction
+    if nested:
+        connection.execute("SAVEPOINT change")
+    else:
+        begin(connection, durable=durable)
     try:
         yield Transaction(store, now or utc_now())
-        connection.execute("COMMIT")
+        connection.execute("RELEASE change" if nested else "COMMIT")
     except BaseException:
         store.newest_sequence = before
-        if connection.in_transaction:
+        # An error such as a full disk may have ended the transaction by itself.
+        if connection.in_transaction and nested:
+            connection.execute("ROLLBACK TO change")
+            connection.execute("RELEASE change")
+        elif connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def begin(connection: sqlite3.Connection, *, durable: bool) -> None:
+    """Begins a transaction that holds the write lock from the start."""
+    # Outside of a transaction: SQLite ignores the change within one.
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    connection.execute("BEGIN IMMEDIATE")

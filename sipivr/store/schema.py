@@ -167,7 +167,8 @@ def m0002_payments(db: Database) -> None:
             WHERE status <> 'retired';
         CREATE INDEX identification_number_issued ON identification_number (merchant, issued_at);
         CREATE INDEX identification_number_digits ON identification_number (digits);
-        CREATE INDEX identification_number_open ON identification_number (merchant, status, expires_at);
+        CREATE INDEX identification_number_open ON identification_number (merchant, expires_at)
+            WHERE status = 'open';
 
         -- A wrong try leaves its reason, never its digits: they may have been a card's.
         CREATE TABLE claim_failure (

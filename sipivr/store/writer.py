@@ -26,18 +26,22 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sipivr.store.crypto import StoreKeys
-from sipivr.store.database import WritableStore, open_writable
+from sipivr.store.database import WritableStore, begin, open_writable
 from sipivr.store.errors import StoreBusy, StoreUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _KEPT_SAMPLES: Final = 4096
+#: Jobs that are committed together at most: a reader's or a caller's longest wait behind them stays small.
+_BATCH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class WriterStatistics:
-    """Times in milliseconds, of the last 4,096 jobs; `run` is one transaction, `wait` the queue before it."""
+    """Times in milliseconds, of the last 4,096 jobs; `run` is until its commit, `wait` the queue before
+    it.
+    """
 
     jobs: int
     failures: int
@@ -53,6 +57,7 @@ class _Job:
     work: Callable[[WritableStore], Any]
     future: concurrent.futures.Future[Any]
     accepted_at: float
+    begun_at: float = 0.0
 
 
 class StoreWriter:
@@ -64,7 +69,7 @@ class StoreWriter:
         queue_limit: jobs that may wait; more are refused with `StoreBusy`.
         on_committed: called in the loop's thread with the newest event sequence after a commit that wrote
         events. busy_timeout_ms: how long one try waits for another process's lock.
-        tries: how often a job is tried before `StoreUnavailable`.
+        tries: how many such times a job may wait, from its arrival on, before `StoreUnavailable`.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class StoreWriter:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._store: WritableStore | None = None
+        self._waits_ms = busy_timeout_ms
         self._accepting = False
         self._jobs = 0
         self._failures = 0
@@ -172,53 +178,137 @@ class StoreWriter:
             opened.set_exception(error)
             return
         opened.set_result(None)
-        while (job := self._queue.get()) is not None:
-            if job.future.set_running_or_notify_cancel():
-                self._do(job)
-            del job  # its closure may hold what the caller wants freed
+        stopping = False
+        while not stopping:
+            jobs, stopping = self._take()
+            if len(jobs) == 1 or (jobs and not self._batch(jobs)):
+                for job in jobs:
+                    self._alone(job)
+            jobs.clear()  # their closures may hold what the callers want freed
         self._close()
 
-    def _do(self, job: _Job) -> None:
-        began = time.perf_counter()
+    def _take(self) -> tuple[list[_Job], bool]:
+        """Waits for a job and takes those that are there with it; True when `stop` was among them."""
+        jobs: list[_Job] = []
+        job = self._queue.get()
+        while job is not None:
+            if job.future.set_running_or_notify_cancel():
+                job.begun_at = time.perf_counter()
+                jobs.append(job)
+            if len(jobs) >= _BATCH:
+                return jobs, False
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return jobs, False
+        return jobs, True
+
+    def _alone(self, job: _Job) -> None:
+        """One job, its own transaction."""
         sequence = self._store.newest_sequence if self._store else 0
         try:
-            result = self._attempt(job.work)
+            result = self._attempt(job)
         except Exception as error:  # the caller's to handle; this thread serves the next one
+            self._answer(job, None, error)
+        else:
+            self._notify(sequence)
+            self._answer(job, result, None)
+
+    def _batch(self, jobs: list[_Job]) -> bool:
+        """Several jobs in one transaction, each a savepoint: one wait for the disk instead of many.
+
+        Returns:
+            False when nothing of it was done: the jobs are to be done one by one, with their own retries.
+        """
+        store = self._store
+        if store is None:
+            return False
+        sequence = store.newest_sequence
+        outcomes: list[tuple[_Job, Any, Exception | None]] = []
+        try:
+            begin(self._patient(jobs[0]).db.conn, durable=True)
+            for job in jobs:
+                try:
+                    outcomes.append((job, job.work(store), None))
+                except (sqlite3.IntegrityError, sqlite3.ProgrammingError) as error:
+                    outcomes.append((job, None, error))
+                except (sqlite3.Error, OSError):
+                    raise
+                except Exception as error:  # the caller's to handle
+                    outcomes.append((job, None, error))
+                if not store.db.conn.in_transaction:
+                    raise sqlite3.OperationalError("a job has ended the transaction of its batch")
+        except (sqlite3.Error, OSError):
+            store.newest_sequence = sequence
+            try:
+                if store.db.conn.in_transaction:
+                    store.db.conn.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._close()
+            return False
+        try:
+            store.db.conn.execute("COMMIT")
+        except sqlite3.Error as error:
+            # See `_attempt`: the pages may be on the disk, so nothing is done a second time.
+            self._close()
+            for job in jobs:
+                self._answer(job, None, StoreUnavailable(f"switch.db cannot be written: {error}"))
+            return True
+        self._notify(sequence)
+        for job, result, failure in outcomes:
+            self._answer(job, result, failure)
+        return True
+
+    def _answer(self, job: _Job, result: Any, error: Exception | None) -> None:
+        self._jobs += 1
+        self._samples.append((job.begun_at - job.accepted_at, time.perf_counter() - job.begun_at))
+        if error is None:
+            job.future.set_result(result)
+        else:
             self._failures += isinstance(error, StoreUnavailable)
             job.future.set_exception(error)
-        else:
-            if self._store is not None and self._store.newest_sequence > sequence:
-                self._notify(self._store.newest_sequence)
-            job.future.set_result(result)
-        self._jobs += 1
-        self._samples.append((began - job.accepted_at, time.perf_counter() - began))
 
-    def _attempt(self, work: Callable[[WritableStore], Any]) -> Any:
-        for left in range(self._tries - 1, -1, -1):
+    def _attempt(self, job: _Job) -> Any:
+        while True:
             try:
-                if self._store is None:
-                    self._open()
-                assert self._store is not None
-                return work(self._store)
+                return job.work(self._patient(job))
             except (sqlite3.Error, OSError) as error:
-                if isinstance(error, sqlite3.IntegrityError):
-                    raise  # a rule of the schema, not the disk's fault
+                if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+                    raise  # a rule of the schema or an error of ours, not the disk's fault
                 locked = getattr(error, "sqlite_errorcode", None) in (
                     sqlite3.SQLITE_BUSY,
                     sqlite3.SQLITE_LOCKED,
                 )
-                # Only a lock is tried again: it stopped us before anything was written. After an I/O error
-                # at the commit the pages may be on the disk all the same, and a second try would do the work
-                # twice.
+                # Only a lock is tried again: it stopped us before anything was written. After an I/O error at
+                # the commit the pages may be on the disk all the same, and a second try would do it twice.
                 if not locked:
                     self._close()
-                if not locked or not left:
+                if not locked or self._patience_ms(job) == 0:
                     raise StoreUnavailable(f"switch.db cannot be written: {error}") from error
-        raise AssertionError("unreachable")
+
+    def _patient(self, job: _Job) -> WritableStore:
+        """The store, set to wait for a lock no longer than this job may still wait.
+
+        Counted from the job's arrival: behind a lock that stays, a whole queue fails together and not one job
+        after the other.
+        """
+        if self._store is None:
+            self._open()
+        assert self._store is not None
+        wait_ms = min(self._patience_ms(job), self._busy_timeout_ms)
+        if wait_ms != self._waits_ms:
+            self._store.db.conn.execute(f"PRAGMA busy_timeout = {wait_ms}")
+            self._waits_ms = wait_ms
+        return self._store
+
+    def _patience_ms(self, job: _Job) -> int:
+        spent_ms = (time.perf_counter() - job.accepted_at) * 1000
+        return max(0, round(self._busy_timeout_ms * self._tries - spent_ms))
 
     def _open(self) -> None:
         db = open_writable(self._path, busy_timeout_ms=self._busy_timeout_ms)
         self._store = WritableStore(db, self._keys)
+        self._waits_ms = self._busy_timeout_ms
 
     def _close(self) -> None:
         store, self._store = self._store, None
@@ -226,8 +316,10 @@ class StoreWriter:
             with contextlib.suppress(sqlite3.Error):
                 store.db.close()
 
-    def _notify(self, sequence: int) -> None:
-        if self._on_committed is not None and self._loop is not None:
+    def _notify(self, before: int) -> None:
+        """Tells the loop, if events were committed since the sequence `before`."""
+        newest = self._store.newest_sequence if self._store else 0
+        if newest > before and self._on_committed is not None and self._loop is not None:
             # The loop may be closed already while the queue drains.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._on_committed, sequence)
+                self._loop.call_soon_threadsafe(self._on_committed, newest)

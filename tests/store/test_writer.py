@@ -19,7 +19,7 @@ import pytest
 from sipivr.store import read, write
 from sipivr.store.crypto import generate_keys, load_keys, save_keys
 from sipivr.store.database import WritableStore, open_writable, transaction
-from sipivr.store.errors import Conflict, NotFound, StoreBusy, StoreUnavailable
+from sipivr.store.errors import Conflict, NotFound, OrderInProgress, StoreBusy, StoreUnavailable
 from sipivr.store.records import SYSTEM, ClaimRefused, PaymentSession, PaymentStatus
 from sipivr.store.writer import StoreWriter
 from tests.store.world import World, build
@@ -120,9 +120,9 @@ def _hold(path: str, locked: Any, release: Any) -> None:
     connection.close()
 
 
-async def test_a_locked_database_is_unavailable_for_a_while_and_the_loop_goes_on(
-    world: World, writer: StoreWriter
-) -> None:
+async def test_a_locked_database_is_unavailable_for_a_while_and_the_loop_goes_on(world: World) -> None:
+    writer = StoreWriter(world.path, world.keys, busy_timeout_ms=500, tries=2)
+    await writer.start()
     context = multiprocessing.get_context("spawn")
     locked, release = context.Event(), context.Event()
     process = context.Process(target=_hold, args=(str(world.path), locked, release))
@@ -132,19 +132,88 @@ async def test_a_locked_database_is_unavailable_for_a_while_and_the_loop_goes_on
         longest = 0.0
         began = time.perf_counter()
         job = asyncio.create_task(writer.run(create(world, "A1")))
+        crowd = [asyncio.create_task(writer.run(create(world, f"c{i}x"))) for i in range(100)]
         while not job.done():
             tick = time.perf_counter()
             await asyncio.sleep(0.001)
             longest = max(longest, time.perf_counter() - tick)
         with pytest.raises(StoreUnavailable):
             await job
-        assert 0.1 < time.perf_counter() - began < 5  # three tries of 50 ms, and no more
-        assert longest < 0.1, "the loop was blocked"
+        assert 0.9 < time.perf_counter() - began < 10  # two tries of 500 ms, and no more
+        await asyncio.wait(crowd)
+        assert all(isinstance(task.exception(), StoreUnavailable) for task in crowd)
+        assert time.perf_counter() - began < 10, "the queue fails together"
+        assert longest < 0.4, "the loop was blocked"
     finally:
         release.set()
         await asyncio.to_thread(process.join)
     assert (await writer.run(create(world, "A1"))).order_id == "A1"
-    assert writer.statistics().failures == 1
+    assert writer.statistics().failures == 101
+    await writer.stop()
+
+
+async def test_jobs_that_wait_together_are_one_commit_and_each_has_its_own_fate(world: World) -> None:
+    told: list[int] = []
+    writer = StoreWriter(world.path, world.keys, on_committed=told.append)
+    await writer.start()
+    gate, begun = threading.Event(), threading.Event()
+
+    def block(_: WritableStore) -> bool:
+        begun.set()
+        return gate.wait(10)
+
+    async def release() -> None:
+        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.sleep(0)
+        gate.set()
+
+    def fail(store: WritableStore) -> None:
+        with transaction(store) as tx:
+            tx.event("never", None, None, {})
+            raise ValueError("mine")
+
+    def breaks_a_rule(store: WritableStore) -> None:
+        with transaction(store) as tx:
+            tx.event("never", None, None, {})
+            tx.run("UPDATE number SET merchant = 'mer_none'")
+
+    jobs = [create(world, "A1"), fail, create(world, "A1"), breaks_a_rule, create(world, "A2")]
+    *results, _ = await asyncio.gather(
+        writer.run(block), *(writer.run(job) for job in jobs), release(), return_exceptions=True
+    )
+    _, first, failed, second, broken, last = results
+    assert isinstance(first, PaymentSession) and isinstance(last, PaymentSession)
+    assert isinstance(failed, ValueError) and isinstance(broken, sqlite3.IntegrityError)
+    assert isinstance(second, OrderInProgress) and second.session == first.id
+    await asyncio.sleep(0)
+    assert told == [read.newest_sequence(world.store.db)], "one commit"
+    assert not [e for e in read.events_after(world.store.db, 0) if e.type == "never"]
+    await writer.stop()
+
+
+async def test_a_batch_that_the_disk_refuses_is_done_one_by_one(world: World, writer: StoreWriter) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def block(_: WritableStore) -> bool:
+        begun.set()
+        return gate.wait(10)
+
+    def fails(store: WritableStore) -> None:
+        with transaction(store):
+            raise sqlite3.OperationalError("disk I/O error")
+
+    blocked = asyncio.create_task(writer.run(block))
+    await asyncio.to_thread(begun.wait, 10)
+    waiting = [
+        asyncio.create_task(writer.run(job)) for job in (create(world, "A1"), fails, create(world, "A2"))
+    ]
+    await asyncio.sleep(0)
+    gate.set()
+    first, broken, last = await asyncio.gather(*waiting, return_exceptions=True)
+    assert await blocked
+    assert isinstance(first, PaymentSession) and isinstance(last, PaymentSession)
+    assert isinstance(broken, StoreUnavailable)
+    assert world.session_now(first.id) == first and world.session_now(last.id) == last
 
 
 async def test_a_broken_disk_is_unavailable_and_a_mended_one_works_again(
