@@ -134,7 +134,7 @@ class ESpeakEngine:
     """English (and, if need be, other languages) by the program ``espeak-ng``.
 
     Args:
-        voice: A voice of eSpeak NG.
+        voice: A language of eSpeak NG's list of voices, such as ``en-us``.
         words_per_minute: Its own default, 175, is fast for a telephone.
         program: Name or path of the program.
     """
@@ -157,15 +157,20 @@ class ESpeakEngine:
         """What the program says of itself.
 
         Raises:
-            EngineError: It is not installed.
+            EngineError: It is not installed, or has no such voice.
         """
         if not self._version:
             told = self._run(["--version"], b"").decode("utf-8", "replace")
+            # Asked for a voice that it does not have, it takes some other one without a word.
+            rows = self._run(["--voices"], b"").decode("utf-8", "replace").splitlines()[1:]
+            if self._voice not in {row.split()[1] for row in rows if len(row.split()) > 1}:
+                raise EngineError(f"{self._program} has no voice {self._voice}")
             self._version = told.partition("Data at")[0].strip()
         return self._version
 
     def speak(self, text: str) -> Speech:
         """Speak; the text goes through a pipe, so nothing in it can be an option."""
+        _ = self.version  # and with it, that the voice is there
         arguments = ["-v", self._voice, "-s", str(self._words_per_minute), "-b", "1", "--stdin", "--stdout"]
         return _wav(self._run(arguments, text.encode("utf-8")))
 

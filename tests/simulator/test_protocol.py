@@ -51,7 +51,7 @@ class Wire:
 async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
     path = tmp_path / "ledger.db"
     ledger = Ledger(path)
-    server = Server(Simulator(ledger).handle)
+    server = Server(Simulator(ledger, SimulatorSettings(trickle_s=0.0, hidden_s=60.0)).handle)
     host, port = await server.start("127.0.0.1", 0)
     async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as client:
         yield Wire(client, path)
@@ -262,6 +262,8 @@ async def test_control_token(tmp_path: Path) -> None:
         assert (await client.get("/_simulator/ledger")).status_code == 401
         headers = {"Authorization": "Bearer key"}
         assert (await client.get("/_simulator/ledger", headers=headers)).status_code == 200
-        assert (await client.get("/_simulator/ledger", headers={"Authorization": "é"})).status_code == 401
+        assert (
+            await client.get("/_simulator/ledger", headers={"Authorization": b"Bearer \xe9"})
+        ).status_code == 401
     await server.stop()
     ledger.close()
