@@ -25,6 +25,12 @@ DEFAULT_METHODS: Final = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS",
 #: The last quarter of a bucket is kept for calls that are up.
 _SPARE: Final = 0.25
 
+#: The top Via's branch names the transaction (RFC 3261 §17.2.3).
+_BRANCH: Final = re.compile(rb"branch[ \t]*=[ \t]*([^;,\s]{1,128})", re.IGNORECASE)
+#: How long a retransmitted INVITE can be under way (64·T1).
+_LATE_S: Final = 32.0
+_MAX_INVITES: Final = 100_000
+
 #: RFC 3261 §18.2.2 would have us answer to wherever `maddr` points: a reflector, and a name to resolve.
 _VIA_MADDR: Final = re.compile(rb"^(?:via|v)[ \t]*:[^\r\n]*;[ \t]*maddr[ \t]*=", re.IGNORECASE | re.MULTILINE)
 
@@ -158,6 +164,7 @@ class EdgePolicy:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._dialled: Counter[str] = Counter()
         self._counters: Counter[str] = Counter()
+        self._invites: OrderedDict[tuple[str, str, bytes], float] = OrderedDict()
         self._refusing: str | None = None
         self._full = False
         self._on_change: Callable[[], None] | None = None
@@ -236,6 +243,8 @@ class EdgePolicy:
             return self._answer(trunk, request, *fault)
         if new and (reason := self._refusing or ("full" if self._full else None)):
             return self._answer(trunk, request, 503, reason, self._limits.retry_after_s)
+        if new and self._seen_before(request, now):
+            return Verdict(Action.DROPPED, "late_retransmission", trunk=trunk.trunk if trunk else None)
         return Verdict(Action.PASSED, "passed", trunk=trunk.trunk if trunk else None)
 
     def _fault(self, request: EdgeRequest, trunk: EdgeTrunk | None) -> tuple[int, str] | None:
@@ -267,6 +276,20 @@ class EdgePolicy:
         if request.method == "ACK" or not status:
             return Verdict(Action.DROPPED, reason, trunk=name)
         return Verdict(Action.ANSWERED, reason, status, retry_after_s, name)
+
+    def _seen_before(self, request: EdgeRequest, now: float) -> bool:
+        """An INVITE that overload delivers after its transaction is over would become a second call.
+
+        pjsip forgets the transaction with the ACK (it predates RFC 6026's Accepted state).
+        """
+        invites = self._invites
+        while invites and (now - next(iter(invites.values())) > _LATE_S or len(invites) > _MAX_INVITES):
+            invites.popitem(last=False)
+        match = _BRANCH.search(request.raw)
+        if match is None:
+            return False
+        key = (request.source_address, request.call_id[:256], match[1])
+        return invites.setdefault(key, now) != now
 
     def _lookup(self, address: str) -> EdgeTrunk | None:
         found = self._found

@@ -297,7 +297,9 @@ class PJLeg:
             q850 = next((int(m[1]) for value in reasons if (m := _Q850.search(value))), None)
             if self._failing:
                 status, reason = self._failing
-            self.finish(status, reason, by_remote=message is not None, q850=q850)
+            # A CANCEL shows only as our own 487 to the INVITE (RFC 3261 §9.2).
+            cancelled = status == 487 and not self._outgoing
+            self.finish(status, reason, by_remote=message is not None or cancelled, q850=q850)
 
     def on_transaction(self, event: pj.SipEvent) -> None:
         """A transaction inside the dialog moved: responses to what we sent, requests such as INFO."""

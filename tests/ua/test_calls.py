@@ -9,13 +9,13 @@ from tests.ua.peers import (
     expect,
     expect_request,
     invite,
-    pause,
     respond,
     sdp,
     send,
     sipp,
 )
 
+CRYPTO = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n"
 PROVISIONAL = (expect(100, optional=True), expect(180, optional=True), expect(183, optional=True))
 
 
@@ -36,9 +36,11 @@ def other():
 
 
 @pytest.fixture(autouse=True)
-def clean(switch):
+def clean(switch, request):
     yield
     switch.clear()
+    if "other" in request.fixturenames:
+        request.getfixturevalue("other").clear()
 
 
 def up(user: str, body: str = "", *headers: str) -> tuple[str, ...]:
@@ -248,18 +250,16 @@ def test_delayed_offer(switch):
     [
         ("application/dtmf-relay", "Signal=7\r\nDuration=180\r\n", 7, 200),
         ("application/dtmf-relay", "Signal=*\r\nDuration=100\r\n", 10, 200),
-        ("application/dtmf", "9", 9, None),
+        # pjsua knows no application/dtmf and has no way for us to answer: the key counts all the same.
+        ("application/dtmf", "9", 9, 500),
     ],
 )
 def test_keys_by_info(switch, kind, body, key, status):
-    answer = (
-        [expect(status)] if status else [expect(200, optional=True), expect(415, optional=True), pause(50)]
-    )
     sipp(
         switch,
         *up("answer"),
         send("INFO", "answer", 2, body, f"Content-Type: {kind}").replace(' retrans="500"', ""),
-        *answer,
+        expect(status),
         *bye("answer", 3),
     )
     assert switch.wait("info_key")["key"] == key
@@ -287,7 +287,7 @@ def test_refer_is_refused_at_the_edge(switch):
     ("body", "status"),
     [
         (sdp(formats="18"), 488),
-        (sdp(formats="0").replace("RTP/AVP", "RTP/SAVP"), 488),
+        (sdp(formats="0", extra=CRYPTO).replace("RTP/AVP", "RTP/SAVP"), 488),
         (sdp().replace("m=audio 40000", "m=audio x"), 400),
         ("v=0\r\n", 400),
         ("not sdp at all", 400),

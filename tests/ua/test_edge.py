@@ -121,6 +121,17 @@ def test_the_bucket_keeps_room_for_running_calls():
     assert edge.decide(INVITE, 1.0).action is Action.PASSED
 
 
+def test_a_late_retransmission_is_no_second_call():
+    raw = b"INVITE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK7;rport\r\n\r\n"
+    first = replace(INVITE, raw=raw, call_id="a@b")
+    edge = policy(CARRIER)
+    assert edge.decide(first, 0.0).action is Action.PASSED
+    assert edge.decide(replace(first, in_transaction=True), 0.5).action is Action.PASSED
+    assert edge.decide(first, 2.0).reason == "late_retransmission"
+    assert edge.decide(replace(first, raw=raw.replace(b"K7", b"K8")), 2.0).action is Action.PASSED
+    assert edge.decide(first, 40.0).action is Action.PASSED
+
+
 def test_the_tables_are_bounded():
     edge = policy(EdgeTrunk("all", (ip_network("0.0.0.0/0"),)), max_sources=16)
     for i in range(1000):
