@@ -1,6 +1,7 @@
 """Card types: right about cards, silent about digits."""
 
 import copy
+import itertools
 import json
 import logging
 import pickle
@@ -123,7 +124,7 @@ def test_ranges_are_well_formed_and_do_not_overlap() -> None:
         scale = 10 ** (8 - each.width)
         spans.append((each.low * scale, (each.high + 1) * scale))
     spans.sort()
-    assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
 
 
 @given(st.text("0123456789", min_size=1, max_size=17).map(lambda body: "9" + body))

@@ -50,6 +50,8 @@ class Capturing:
             else PhraseKey.CAPTURE_INTRODUCTION_VOICE_PASSES
         )
         self._resume_at, self._resume_lead = CaptureState.PAN, (Phrase(introduction),)
+        # The identification number was perhaps keyed by the operator: it says nothing about this telephone.
+        self._core.asking.any_key_heard = False
         self._core.move_talk(TalkState.MASKING)
         self._core.request_mask()
 

@@ -147,7 +147,9 @@ class Core:
             self.outbox.emit(CardWiped())
 
     def publish_progress(self) -> None:
-        """Tells the desk, if anything it may know has changed."""
+        """Tells the desk, if anything it may know has changed; nothing of a call that was never answered."""
+        if self._published is None and self.customer is not CustomerLegState.CONNECTED:
+            return
         script, entry = self.asking.script, self.asking.entry
         field = script.field if script is not None else None
         length = entry.length if entry is not None else 0

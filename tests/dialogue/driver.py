@@ -50,9 +50,7 @@ class Driver:
         lengths: tuple[int, ...] = (8,),
         params: DialogueParams | None = None,
     ) -> None:
-        self.dialogue = Dialogue(
-            language="en", identification_lengths=lengths, ending=ending, params=params
-        )
+        self.dialogue = Dialogue(language="en", identification_lengths=lengths, ending=ending, params=params)
         self.session = session or snapshot()
         self.now = 0.0
         self.effects: list[Effect] = []

@@ -91,7 +91,8 @@ def test_self_service_ends_with_a_goodbye() -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", [ev.RefusalReason.WRONG, ev.RefusalReason.EXPIRED, ev.RefusalReason.USED, ev.RefusalReason.FOREIGN]
+    "reason",
+    [ev.RefusalReason.WRONG, ev.RefusalReason.EXPIRED, ev.RefusalReason.USED, ev.RefusalReason.FOREIGN],
 )
 def test_three_refused_numbers_end_the_call_with_one_and_the_same_message(
     call: Driver, reason: ev.RefusalReason
@@ -308,6 +309,12 @@ def test_no_keys_at_all(call: Driver) -> None:
     assert call.result is Result.NO_INPUT
 
 
+def test_keys_of_the_operator_say_nothing_about_the_customers_telephone(call: Driver) -> None:
+    call.to_pan()
+    call.wait(30)
+    assert call.said[-2:] == [Key.NO_KEYS_HEARD, Key.PAN_PROMPT]
+
+
 def test_silence_is_no_mistake_and_the_digits_stay(call: Driver) -> None:
     call.to_pan()
     call.keys(VISA[:8])
@@ -422,7 +429,9 @@ def test_barge_in_in_either_order(call: Driver, order: str) -> None:
     assert call.dialogue.capture is CaptureState.EXPIRY
 
 
-@pytest.mark.parametrize("where", ["to_identification", "to_masking", "to_pan", "to_expiry", "to_confirmation"])
+@pytest.mark.parametrize(
+    "where", ["to_identification", "to_masking", "to_pan", "to_expiry", "to_confirmation"]
+)
 def test_star_pound_asks_for_the_operator_anywhere(call: Driver, where: str) -> None:
     getattr(call, where)()
     call.keys("*#")
@@ -796,6 +805,19 @@ def test_a_mask_never_lifts_if_the_customer_could_not_be_told(call: Driver) -> N
     call.approved()
     while not call.of(ef.HangUp):
         call.next_timer()
+    assert not call.of(ef.LiftMask)
+
+
+def test_a_telling_that_was_cut_is_no_telling(call: Driver) -> None:
+    call.to_charge()
+    call.approved()
+    for _ in range(3):
+        assert call.said[-1] is Key.KEY_ENTRY_OVER
+        call.finish_prompt(interrupted=True)
+    call.wait(89)
+    assert call.dialogue.mask is MaskState.ON
+    call.wait(2)
+    assert call.of(ef.HangUp)
     assert not call.of(ef.LiftMask)
 
 
