@@ -17,7 +17,8 @@ import numpy as np
 
 from media.arrays import Index, Int16, UInt8
 from media.dsp import g711, tones
-from media.protocol import FRAME_SAMPLES, TICK_MS
+from media.hardening import raise_priority
+from media.protocol import FRAME_SAMPLES, TICK_MS, Remote
 from media.rtp.packet import HEADER_BYTES, HEADER_OFFSET
 from media.rtp.sockets import MMsgReceiver, MMsgSender
 
@@ -83,8 +84,6 @@ class Generator:
         ]
         self._receiver = MMsgReceiver(layout.generator)
         ports = np.zeros(65536, np.int64)
-        from media.protocol import Remote  # noqa: PLC0415
-
         for leg in range(legs):
             worker, _ = layout.addresses(leg)
             ports[worker[1]] = leg // LEGS_PER_PORT
@@ -173,15 +172,15 @@ def run_generator(layout: Layout, control: Connection, cpu: int | None) -> None:
     """The generator's process."""
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
+    raise_priority()
     Generator(layout, control).run()
 
 
 def run_floor(layout: Layout, control: Connection, cpu: int | None, seconds: float) -> None:
     """The kernel's share: the worker's sockets, packets and batches, with nothing done to them."""
-    from media.protocol import Remote  # noqa: PLC0415
-
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
+    raise_priority()
     legs = layout.legs
     packets: UInt8 = np.zeros((legs, 176), np.uint8)
     packets[:, 0] = 0x80

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import socket
 import struct
@@ -12,6 +13,7 @@ _PR_SET_DUMPABLE: Final = 4
 _MCL_CURRENT: Final = 1
 _MCL_FUTURE: Final = 2
 _MCL_ONFAULT: Final = 4
+_PRIORITY: Final = -15
 _DSCP_EF: Final = 46 << 2
 _SO_MEMINFO: Final = 55
 _DROPS: Final = 8
@@ -37,6 +39,15 @@ def harden_process() -> list[str]:
     elif library.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
         missing.append("memory is not locked: mlockall is not permitted")
     return missing
+
+
+def raise_priority() -> bool:
+    """Puts this process before ordinary ones, where permitted."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+    except OSError:
+        return False
+    return True
 
 
 def tune_socket(sock: socket.socket) -> None:

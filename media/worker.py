@@ -26,7 +26,7 @@ import numpy as np
 
 from media.control import ClosedError, ControlChannel, MalformedError, connect
 from media.engine import Engine
-from media.hardening import harden_process, overflows, tune_socket
+from media.hardening import harden_process, overflows, raise_priority, tune_socket
 from media.protocol import (
     PROTOCOL_VERSION,
     TICK_MS,
@@ -171,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.info("%s", sentence)
     if options.affinity is not None:
         os.sched_setaffinity(0, {options.affinity})
+    if not raise_priority():
+        log.info("the process keeps its priority")
     sockets = [socket.socket(fileno=int(fd)) for fd in options.fds.split(",") if fd]
     for sock in sockets:
         tune_socket(sock)

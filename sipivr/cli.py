@@ -125,7 +125,7 @@ def _serve(given: argparse.Namespace) -> int:
 def banner(settings: config.Settings, paths: config.Paths, children: Mapping[Kind, Sequence[Child]]) -> str:
     """What `sipivr serve` prints when everything is ready."""
     lines = [f"sipivr {version()} is ready on {settings.node.name} ({settings.node.environment})."]
-    if Kind.SWITCH in children:
+    if children.get(Kind.SWITCH):
         listeners = [
             f"{listen} ({protocol})"
             for protocol, listen in (
@@ -138,11 +138,11 @@ def banner(settings: config.Settings, paths: config.Paths, children: Mapping[Kin
         lines.append(f"  SIP        {', '.join(listeners)}")
         for child in children[Kind.SWITCH]:
             lines += [f"  {name:<10} {value}" for name, value in child.addresses.items()]
-    if Kind.MEDIA in children:
+    if children.get(Kind.MEDIA):
         workers = len(children[Kind.MEDIA])
         ports = workers * settings.rtp.ports_per_worker
         lines.append(f"  RTP        {ports} UDP ports on {settings.rtp.address}, {workers} media worker(s)")
-    if Kind.API in children:
+    if children.get(Kind.API):
         scheme = "https" if settings.api.tls_certificate else "http"
         lines.append(f"  API        {scheme}://{settings.api.listen}/v1   reference: /docs")
     if children.get(Kind.SIMULATOR):

@@ -100,10 +100,11 @@ def raise_file_limit() -> int:
 def peer_is_trusted(connection: socket.socket, listener: Path) -> bool:
     """Whether the process at the other end of a Unix socket may speak to us (SO_PEERCRED, unix(7)).
 
-    It may when it is our own user, or when the socket file is writable for its group: in a packaged layout
-    that group is exactly one other kind of process (docs/isolation.md).
+    It may when it is our own user, or when the socket file is shared with its group and that group is not
+    ours: in a packaged layout it is exactly one other kind of process (docs/isolation.md).
     """
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, user, group = struct.unpack("3i", credentials)
     status = listener.stat()
-    return user == os.geteuid() or (group == status.st_gid and bool(status.st_mode & stat.S_IWGRP))
+    shared = bool(status.st_mode & stat.S_IWGRP) and status.st_gid != os.getegid()
+    return user == os.geteuid() or (shared and group == status.st_gid)

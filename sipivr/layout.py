@@ -87,9 +87,21 @@ def make_directories(paths: Paths, owners: Accounts | None) -> None:
     """Makes every directory with its mode, and hands it to its owner when `owners` are given (as root)."""
     for one in directories(paths):
         one.path.mkdir(parents=True, exist_ok=True)
-        if owners is not None:
+        if owners is None:
+            os.chown(one.path, -1, os.getegid())  # a parent with the set-group-id bit would lend its group
+        else:
             os.chown(one.path, owners[one.owner][0], owners[one.group][1])
         one.path.chmod(one.mode)
+
+
+def trusted_users(socket_file: Path) -> frozenset[int]:
+    """Who may connect to a socket: our user, and those whose own group its directory is shared with.
+
+    In a clone the directory has our group, and nobody else is trusted.
+    """
+    group = socket_file.parent.stat().st_gid
+    others = () if group == os.getegid() else (one.pw_uid for one in pwd.getpwall() if one.pw_gid == group)
+    return frozenset({os.geteuid(), *others})
 
 
 def give_files(paths: Paths) -> None:

@@ -42,10 +42,12 @@ class DTMFParams:
     min_level_dbm0: float = -34.0
     purity: float = 0.87
     """Least share of a window's energy in the two tones; 15 dB S/N leaves 0.97."""
-    max_twist_db: float = 6.5
+    max_twist_db: float = 5.5
     """Column tone over row tone; 4 dB must pass."""
-    max_reverse_twist_db: float = 10.5
+    max_reverse_twist_db: float = 9.5
     """Row tone over column tone; 8 dB must pass."""
+    max_change_db: float = 2.0
+    """Most that either tone's level may differ between the two windows; the voice's partials wander more."""
     frequency_tolerance: float = 0.027
     """Between ±1.8 % that must pass and ±3.5 % that must not."""
     release_db: float = -15.0
@@ -254,6 +256,9 @@ def _press(
     fits &= enough
     tones_now = np.square(np.abs(now)) / (gain * np.where(enough, sums_now, 1) ** 2)
     tones_before = np.square(np.abs(before)) / (gain * np.where(enough, sums_before, 1) ** 2)
+    steady = 10 ** (params.max_change_db / 10)
+    change = tones_now / np.maximum(tones_before, 1e-12)
+    fits &= ((change <= steady) & (change >= 1 / steady)).all(axis=0)
     # Each tone's mean square in the window is 2·|Z|²/(Σw)²; the window's is Σw²x²/Σw².
     for tones, energy, pattern in (
         (tones_now, total[rows], patterns[rows]),

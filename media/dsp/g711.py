@@ -16,7 +16,7 @@ from media.arrays import Index, Int16, Int32, UInt8
 #: Code that decodes to (nearly) nothing, by law index: positive zero of µ-law, the smallest step of A-law.
 SILENCE_CODES: Final = (0xFF, 0xD5)
 
-#: Amplitude of one sine at 0 dBm0: µ-law overloads at +3.17 dBm0, which is its last decision value of 8,159 on
+#: Amplitude of one sine at 0 dBm0: µ-law overloads at +3.17 dBm0, its last decision value of 8,159 on
 #: 14 bits (G.711 §4). A-law's differs by 0.07 dB.
 AMPLITUDE_0_DBM0: Final = 4 * 8159 / 10 ** (3.17 / 20)
 

@@ -273,7 +273,8 @@ class Child:
         self._ever_ready = True
 
     def _note_end(self, code: int) -> None:
-        if self._stopping.is_set():
+        expected = self._after is not None and self._after._stopping.is_set()
+        if self._stopping.is_set() or expected:
             logger.info("%s has stopped", self.spec.name)
             return
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
