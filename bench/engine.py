@@ -2,7 +2,7 @@
 
 First it checks that the result is right: every open pair hears its peer's very frames, every masked pair
 hears soft noise only, and the keys of one leg in eight all arrive, in order, once. Then it times the same
-run, and before and after it the kernel floor: the same sockets, packets and batches, with nothing done to them.
+run, and before and after it the kernel floor: the same sockets, packets and batches, nothing done to them.
 """
 
 from __future__ import annotations
