@@ -223,6 +223,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as directory:
             result = _run_worker(options, layout, ours, Path(directory), worker_cpu)
         progress("kernel floor again")
+        ours.send("steady")
         floors.append(_floor(layout, worker_cpu, options.seconds / 2))
     finally:
         ours.send("stop")
