@@ -2,7 +2,7 @@
 
 First it checks that the result is right: every open pair hears its peer's very frames, every masked pair
 hears soft noise only, and the keys of one leg in eight all arrive, in order, once. Then it times the same
-run, and before and after it the kernel floor: the same sockets, packets and batches, with nothing done to them.
+run, and before and after it the kernel floor: the same sockets, packets and batches, nothing done to them.
 """
 
 from __future__ import annotations
@@ -223,6 +223,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as directory:
             result = _run_worker(options, layout, ours, Path(directory), worker_cpu)
         progress("kernel floor again")
+        ours.send("steady")
         floors.append(_floor(layout, worker_cpu, options.seconds / 2))
     finally:
         ours.send("stop")

@@ -36,6 +36,7 @@ from media.protocol import (
     LegFault,
     LegStatistics,
     PlayFinished,
+    Refused,
     RTPTimeout,
 )
 from media.rtp.lookup import SourceTable, name_to_remote, source_key
@@ -115,7 +116,14 @@ class Engine:
             `Acknowledged` or `Refused`, and what followed from it. `QueryStatistics` is answered with the
             legs' part only, `Shutdown` drops the legs: the rest is the worker's.
         """
-        return commands.execute(self, command)
+        try:
+            return commands.execute(self, command)
+        except Exception as error:
+            events: list[AnyEvent] = [
+                Refused(seq=command.seq, reason=f"{type(error).__name__} in the command")
+            ]
+            self._fail(error, events)
+            return events
 
     def load_prompt(self, prompt: int, samples: Int16) -> None:
         """Takes a prompt from memory."""

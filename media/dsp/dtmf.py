@@ -48,8 +48,10 @@ class DTMFParams:
     """Row tone over column tone; 8 dB must pass."""
     max_change_db: float = 2.0
     """Most that either tone's level may differ between the two windows; the voice's partials wander more."""
-    frequency_tolerance: float = 0.027
+    frequency_tolerance: float = 0.023
     """Between ±1.8 % that must pass and ±3.5 % that must not."""
+    octave_tolerance: float = 0.003
+    """Nearest that the column tone may come to the octave of the row tone."""
     release_db: float = -15.0
     """A tone this far below its peak is a pause; an interruption of 10 ms falls by 10.5 dB at most."""
     max_missing_hops: int = 12
@@ -250,6 +252,9 @@ def _press(
     turn = np.angle(now * before.conj() * np.exp(-1j * _EXPECTED_TURN[best])).astype(np.float32)
     offset_hz = turn * (SAMPLE_RATE_HZ / HOP / (2 * np.pi))
     fits = (np.abs(offset_hz) <= params.frequency_tolerance * _FREQUENCIES[best]).all(axis=0)
+    # No key's column is twice its row, even with both off by 1.8 %; a voice's partials are, to the hertz.
+    row_hz, column_hz = _FREQUENCIES[best] + offset_hz
+    fits &= np.abs(column_hz / (2 * row_hz) - 1) > params.octave_tolerance
     gain = _window_gain(offset_hz) ** 2
     sums_now, sums_before = _DESIGN.sums[patterns[rows]], _DESIGN.sums[state.patterns[rows]]
     enough = np.minimum(sums_now, sums_before) >= _LEAST_SUM_TO_PRESS * _DESIGN.sums[7]

@@ -447,3 +447,14 @@ def test_thousands_of_hostile_packets_disturb_no_one() -> None:
                 assert bridge.heard() > 10_000
         assert bridge.engine.faults == 0
         assert bridge.engine.leg_statistics(bridge.engine.legs[1]).packets_lost == 0
+
+
+def test_command_that_explodes_is_refused_and_silences(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Bridge() as bridge:
+        bridge.do(Connect(seq=1, source=1, destination=2, mask=MaskMode.COMFORT_NOISE))
+        monkeypatch.setattr(bridge.engine.players, "stop", lambda *_: 1 / 0)
+        answer = bridge.do(StopPlaying(seq=7, leg=1))
+        assert isinstance(answer[0], Refused)
+        assert len(of_type(answer, LegFault)) == 2
+        bridge.speak()
+        assert bridge.heard() == 0
