@@ -193,14 +193,15 @@ class MediaLeg:
     def remove(self) -> None:
         """Forgets the leg at the worker, after a last word of its statistics; then its port is free again."""
         worker = self.worker
-        for playlist in list(self._playing):
-            self.play_finished(playlist)
         if not self._added or worker.closed:
             self._forget(worker)
             return
         worker.send(QueryStatistics(seq=worker.next_seq(), leg=self.number))
         removed = worker.send(RemoveLeg(seq=worker.next_seq(), leg=self.number))
         removed.add_done_callback(lambda _: self._forget(worker))
+        # Behind RemoveLeg: a prompt is not unloaded while a playlist holds it.
+        for playlist in list(self._playing):
+            self.play_finished(playlist)
 
     def _forget(self, worker: MediaWorker) -> None:
         worker.abandon(self.number)

@@ -78,7 +78,7 @@ Scenario = Callable[[Stage], Awaitable[Any]]
 
 def plays(scenario: Scenario) -> pytest.MarkDecorator:
     """The test asks what became of this scenario."""
-    return pytest.mark.plays(scenario)
+    return pytest.mark.plays.with_args(scenario)
 
 
 def plant(store: WritableStore) -> None:

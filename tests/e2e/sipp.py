@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from bench.harness import Switch
+from bench.harness import Switch, free_port
 from media.dsp import g711
 from media.dsp.tones import dtmf_tone
 from media.protocol import KEY_CHARACTERS, KeyWay
@@ -89,6 +90,7 @@ class SIPpCustomer:
             directory = Path(name)
             scenario = directory / "customer.xml"
             inband = self._way is KeyWay.INBAND
+            rtp_port = free_port(socket.SOCK_DGRAM) & ~1
             scenario.write_text(
                 SCENARIO.format(
                     caller=self._switch.caller,
@@ -101,6 +103,8 @@ class SIPpCustomer:
                 "sipp",
                 f"127.0.0.1:{self._switch.sip_port}",
                 *("-sf", str(scenario), "-s", "0312345003", "-i", "127.0.0.1", "-m", "1", "-nostdin"),
+                # Two SIPps at once must not both stream from its default port.
+                *("-mp", str(rtp_port), "-min_rtp_port", str(rtp_port), "-max_rtp_port", str(rtp_port + 10)),
                 *("-cid_str", self.call_id, "-timeout", "140", "-trace_err"),
                 cwd=directory,
                 stdout=asyncio.subprocess.PIPE,
