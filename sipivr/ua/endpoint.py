@@ -25,7 +25,7 @@ from sipivr.ua.edge_adapter import EdgeAdapter, message_entry
 from sipivr.ua.edge_types import EdgeDirection, EdgeMessage
 from sipivr.ua.identity import AddressURI, parse_address, read_invite
 from sipivr.ua.leg import PJCall, PJLeg, add_headers
-from sipivr.ua.loop import PJLoop
+from sipivr.ua.loop import PJLoop, widen_receive_buffer
 from sipivr.ua.message import SIPMessageError, parse_message
 from sipivr.ua.pjsettings import account_config, endpoint_config, transport_config, transport_type
 from sipivr.ua.ports import IncomingInvite, SIPLeg, UAError, UAHandler, UAStatistics
@@ -147,7 +147,10 @@ class PJUserAgent:
             for listener in self._settings.listeners:
                 number = endpoint.transportCreate(transport_type(listener), transport_config(listener))
                 address, _, port = endpoint.transportGetInfo(number).localAddress.rpartition(":")
-                self._transports.append((listener.transport.value, address.strip("[]"), int(port), number))
+                bound = (listener.transport.value, address.strip("[]"), int(port), number)
+                self._transports.append(bound)
+                if listener.transport is Transport.UDP:
+                    widen_receive_buffer(int(port))
             endpoint.libStart()
             endpoint.audDevManager().setNoDev()
             self._only_g711(endpoint)
