@@ -20,11 +20,12 @@ from typing import Final
 import pjsua2 as pj
 
 from sipivr.ua import edge_binding
+from sipivr.ua.callbacks import PJCall, add_headers
 from sipivr.ua.edge import EdgePolicy, EdgeRefusal
 from sipivr.ua.edge_adapter import EdgeAdapter, message_entry
 from sipivr.ua.edge_types import EdgeDirection, EdgeMessage
 from sipivr.ua.identity import AddressURI, parse_address, read_invite
-from sipivr.ua.leg import PJCall, PJLeg, add_headers
+from sipivr.ua.leg import PJLeg
 from sipivr.ua.loop import PJLoop, widen_receive_buffer
 from sipivr.ua.message import SIPMessageError, parse_message
 from sipivr.ua.pjsettings import account_config, endpoint_config, transport_config, transport_type

@@ -14,6 +14,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import pjsua2 as pj
@@ -31,9 +32,9 @@ def widen_receive_buffer(port: int) -> int:
 
     pjsua2 shows no descriptor and sets no buffer, so the process's own descriptors are looked through.
     """
-    for name in os.listdir("/proc/self/fd"):
+    for entry in list(Path("/proc/self/fd").iterdir()):
         try:
-            duplicate = os.dup(int(name))
+            duplicate = os.dup(int(entry.name))
         except OSError:
             continue
         try:
