@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pjsua2 as pj
 
@@ -29,7 +29,7 @@ from sipivr.ua.leg import PJLeg
 from sipivr.ua.loop import PJLoop, widen_receive_buffer
 from sipivr.ua.message import SIPMessageError, parse_message
 from sipivr.ua.pjsettings import account_config, endpoint_config, transport_config, transport_type
-from sipivr.ua.ports import IncomingInvite, SIPLeg, UAError, UAHandler, UAStatistics
+from sipivr.ua.ports import IncomingInvite, SIPLeg, UAError, UAHandler, UAStatistics, UserAgent
 from sipivr.ua.resolve import Destination, DNSLookup, ResolveError, Resolver
 from sipivr.ua.sdp import SDPError, SessionDescription
 from sipivr.ua.sdp_parser import parse_sdp
@@ -406,3 +406,9 @@ class PJUserAgent:
 def _split_source(source: str) -> tuple[str, int]:
     address, _, port = source.rpartition(":")
     return address.strip("[]"), int(port) if port.isdigit() else 0
+
+
+if TYPE_CHECKING:
+
+    def _is_a_user_agent(agent: PJUserAgent) -> UserAgent:
+        return agent
