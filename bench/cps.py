@@ -20,8 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +30,7 @@ _STEP: Final = 1.3
 #: A run has kept up when it took no more than a tenth longer than its calls were spread over.
 _KEPT_UP: Final = 0.9
 _BUSY: Final = 0.8
+_SETTLE_S: Final = 1.0
 _CLOCK_TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 _SCENARIO: Final = """<?xml version="1.0"?>
@@ -138,14 +138,17 @@ def _highest(args: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, A
 
 def _measure(service: str, rate: int, args: argparse.Namespace) -> dict[str, Any]:
     """One run against a fresh switch, after one call that must succeed."""
-    with tempfile.TemporaryDirectory() as folder, _switch(ladder=not args.no_ladder) as (process, port):
-        check = _load(folder, service, port, 1, 1)
+    with tempfile.TemporaryDirectory() as folder, closing(_Switch(ladder=not args.no_ladder)) as switch:
+        check = _load(folder, service, switch.port, 1, 1)
         if check["failed"] or check["successful"] != 1:
             raise BenchError(f"a single call did not succeed: {check}")
         calls = max(1, int(rate * args.seconds))
-        cpu_s, started = _cpu_s(process.pid), time.monotonic()
-        result = _load(folder, service, port, rate, calls)
-        cpu_s, elapsed_s = _cpu_s(process.pid) - cpu_s, time.monotonic() - started
+        cpu_s, started = switch.cpu_s(), time.monotonic()
+        result = _load(folder, service, switch.port, rate, calls)
+        cpu_s, elapsed_s = switch.cpu_s() - cpu_s, time.monotonic() - started
+        left = switch.finish()
+    # SIPp takes a repeated 200 to the INVITE for the BYE's; the switch knows which calls never ended.
+    result["failed"] += left
     print(f"  {service} at {rate}/s: {result}, {cpu_s * 1000 / calls:.2f} ms a call", file=sys.stderr)
     return {
         "cps": round(result["successful"] / elapsed_s, 1),
@@ -156,23 +159,44 @@ def _measure(service: str, rate: int, args: argparse.Namespace) -> dict[str, Any
     }
 
 
-@contextmanager
-def _switch(*, ladder: bool) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    cores = sorted(os.sched_getaffinity(0))
-    command = [sys.executable, "-m", "bench.cps_switch", *([] if ladder else ["--no-ladder"])]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[1]
-    ) as process:
-        assert process.stdout is not None
-        try:
-            os.sched_setaffinity(process.pid, {cores[0]})
-            yield process, int(json.loads(process.stdout.readline())["port"])
-            process.send_signal(signal.SIGTERM)
-            result = json.loads(process.stdout.readline())
-            if result["faults"] or result["foreign_sdp"]:
-                raise BenchError(f"the switch had faults: {result}")
-        finally:
-            process.kill()
+class _Switch:
+    """The measured process, pinned to the first core."""
+
+    def __init__(self, *, ladder: bool) -> None:
+        command = [sys.executable, "-m", "bench.cps_switch", *([] if ladder else ["--no-ladder"])]
+        root = Path(__file__).resolve().parents[1]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+        os.sched_setaffinity(self._process.pid, {min(os.sched_getaffinity(0))})
+        self.port = int(self._line()["port"])
+
+    def _line(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        said: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return said
+
+    def cpu_s(self) -> float:
+        """CPU time so far, user and system."""
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * _CLOCK_TICK_S
+
+    def finish(self) -> int:
+        """Ends it; how many calls had not ended.
+
+        Raises:
+            BenchError: it had faults.
+        """
+        time.sleep(_SETTLE_S)
+        self._process.send_signal(signal.SIGTERM)
+        result = self._line()
+        if result["faults"] or result["foreign_sdp"]:
+            raise BenchError(f"the switch had faults: {result}")
+        return int(result["left"])
+
+    def close(self) -> None:
+        """Whatever happened, nothing is left."""
+        self._process.kill()
+        self._process.communicate()
 
 
 def _load(folder: str, service: str, port: int, rate: int, calls: int) -> dict[str, int]:
@@ -209,11 +233,6 @@ def _load(folder: str, service: str, port: int, rate: int, calls: int) -> dict[s
         "failed": int(last["FailedCall(C)"]),
         "retransmissions": int(last["Retransmissions(C)"]),
     }
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * _CLOCK_TICK_S
 
 
 def _machine() -> dict[str, Any]:

@@ -236,15 +236,14 @@ class EdgePolicy:
             return Verdict(Action.DROPPED, "unknown_source")
         new = request.method == "INVITE" and not request.to_tag and not request.in_transaction
         if not self._take_token(request.source_address, trunk, now, spare=_SPARE if new else 0.0):
-            if new:
-                return self._answer(trunk, request, 503, "rate", self._limits.retry_after_s)
-            return Verdict(Action.DROPPED, "rate", trunk=trunk.trunk if trunk else None)
+            # A running call's peer sends again; a new one is told to come back.
+            return self._answer(trunk, request, 503 if new else 0, "rate", self._limits.retry_after_s)
         if fault := self._fault(request, trunk):
             return self._answer(trunk, request, *fault)
         if new and (reason := self._refusing or ("full" if self._full else None)):
             return self._answer(trunk, request, 503, reason, self._limits.retry_after_s)
         if new and self._seen_before(request, now):
-            return Verdict(Action.DROPPED, "late_retransmission", trunk=trunk.trunk if trunk else None)
+            return self._answer(trunk, request, 0, "late_retransmission")
         return Verdict(Action.PASSED, "passed", trunk=trunk.trunk if trunk else None)
 
     def _fault(self, request: EdgeRequest, trunk: EdgeTrunk | None) -> tuple[int, str] | None:
@@ -271,6 +270,7 @@ class EdgePolicy:
     def _answer(
         trunk: EdgeTrunk | None, request: EdgeRequest, status: int, reason: str, retry_after_s: int = 0
     ) -> Verdict:
+        """An answer with `status`; 0 drops."""
         name = trunk.trunk if trunk else None
         # RFC 3261 §17.1.1.3: an ACK is never answered.
         if request.method == "ACK" or not status:

@@ -15,20 +15,21 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pjsua2 as pj
 
 from sipivr.ua import edge_binding
+from sipivr.ua.callbacks import PJCall, add_headers
 from sipivr.ua.edge import EdgePolicy, EdgeRefusal
 from sipivr.ua.edge_adapter import EdgeAdapter, message_entry
 from sipivr.ua.edge_types import EdgeDirection, EdgeMessage
 from sipivr.ua.identity import AddressURI, parse_address, read_invite
-from sipivr.ua.leg import PJCall, PJLeg, add_headers
-from sipivr.ua.loop import PJLoop
+from sipivr.ua.leg import PJLeg
+from sipivr.ua.loop import PJLoop, widen_receive_buffer
 from sipivr.ua.message import SIPMessageError, parse_message
 from sipivr.ua.pjsettings import account_config, endpoint_config, transport_config, transport_type
-from sipivr.ua.ports import IncomingInvite, SIPLeg, UAError, UAHandler, UAStatistics
+from sipivr.ua.ports import IncomingInvite, SIPLeg, UAError, UAHandler, UAStatistics, UserAgent
 from sipivr.ua.resolve import Destination, DNSLookup, ResolveError, Resolver
 from sipivr.ua.sdp import SDPError, SessionDescription
 from sipivr.ua.sdp_parser import parse_sdp
@@ -147,7 +148,10 @@ class PJUserAgent:
             for listener in self._settings.listeners:
                 number = endpoint.transportCreate(transport_type(listener), transport_config(listener))
                 address, _, port = endpoint.transportGetInfo(number).localAddress.rpartition(":")
-                self._transports.append((listener.transport.value, address.strip("[]"), int(port), number))
+                bound = (listener.transport.value, address.strip("[]"), int(port), number)
+                self._transports.append(bound)
+                if listener.transport is Transport.UDP:
+                    widen_receive_buffer(int(port))
             endpoint.libStart()
             endpoint.audDevManager().setNoDev()
             self._only_g711(endpoint)
@@ -402,3 +406,9 @@ class PJUserAgent:
 def _split_source(source: str) -> tuple[str, int]:
     address, _, port = source.rpartition(":")
     return address.strip("[]"), int(port) if port.isdigit() else 0
+
+
+if TYPE_CHECKING:
+
+    def _is_a_user_agent(agent: PJUserAgent) -> UserAgent:
+        return agent

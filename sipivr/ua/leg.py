@@ -11,7 +11,8 @@ States of a leg, its owner is the loop thread:
 
 Our descriptions go through `onCallSdpCreated` and pjmedia's negotiator, which keeps their address, port and
 formats; `check_sent` compares what went out, because pjsua falls back to a description of its own when it
-cannot read ours. Every callback runs inside `_guarded`, once: a fault ends this call and is counted.
+cannot read ours. Every callback runs inside `callbacks._guarded`, once: a fault ends this
+call and is counted.
 """
 
 from __future__ import annotations
@@ -22,90 +23,29 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final
 
 import pjsua2 as pj
 
+from sipivr.ua.callbacks import add_headers, only_audio, parsed, received
 from sipivr.ua.info import info_key
-from sipivr.ua.message import SIPMessage, SIPMessageError, parse_message
+from sipivr.ua.message import SIPMessage
 from sipivr.ua.negotiation import MediaTerms, Negotiator
 from sipivr.ua.ports import LegTimes, SIPCause, UAError
 from sipivr.ua.sdp import Direction, SDPError, SessionDescription
 from sipivr.ua.sdp_parser import parse_sdp
 
 if TYPE_CHECKING:
+    from sipivr.ua.callbacks import PJCall
     from sipivr.ua.endpoint import PJUserAgent
 
 logger = logging.getLogger(__name__)
 
-_P = ParamSpec("_P")
 _Q850: Final = re.compile(r"Q\.850\s*;(?:.*;)?\s*cause\s*=\s*([0-9]{1,3})", re.IGNORECASE)
 _MAX_REASON: Final = 128
 _REOFFER_ATTEMPTS: Final = 4
 #: What pjmedia settles on for a call that will be refused: the discard port (RFC 863). It is never sent.
 _PLACEHOLDER: Final = ("127.0.0.1", 9)
-
-
-def _guarded(
-    callback: Callable[Concatenate[PJCall, _P], None],
-) -> Callable[Concatenate[PJCall, _P], None]:
-    """SWIG prints and swallows what a callback raises: this is the one place where it is caught instead."""
-
-    def run(self: PJCall, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        leg = self.leg
-        if leg is None:
-            return
-        try:
-            callback(self, *args, **kwargs)
-        except Exception as error:
-            leg.fail(error)
-
-    return run
-
-
-class PJCall(pj.Call):
-    """pjsua2's side of a leg: callbacks only."""
-
-    def __init__(self, leg: PJLeg, account: pj.Account, call_id: int) -> None:
-        pj.Call.__init__(self, account, call_id)
-        self.leg: PJLeg | None = leg
-
-    @_guarded
-    def onCallState(self, prm: pj.OnCallStateParam) -> None:  # noqa: N802 - pjsua2's name
-        """See pjsua2."""
-        assert self.leg is not None
-        self.leg.on_state(self, prm.e)
-
-    @_guarded
-    def onCallTsxState(self, prm: pj.OnCallTsxStateParam) -> None:  # noqa: N802
-        """See pjsua2."""
-        assert self.leg is not None
-        self.leg.on_transaction(prm.e)
-
-    @_guarded
-    def onCallSdpCreated(self, prm: pj.OnCallSdpCreatedParam) -> None:  # noqa: N802
-        """See pjsua2."""
-        assert self.leg is not None
-        if (ours := self.leg.local_sdp(bool(prm.remSdp.wholeSdp))) is not None:
-            prm.sdp.wholeSdp = ours.render()
-
-    @_guarded
-    def onCallRxOffer(self, prm: pj.OnCallRxOfferParam) -> None:  # noqa: N802
-        """See pjsua2."""
-        assert self.leg is not None
-        prm.statusCode = self.leg.on_offer(prm.offer.wholeSdp)
-
-    @_guarded
-    def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:  # noqa: N802
-        """Refuses: pjsua would place the call itself, around every rule of ours."""
-        assert self.leg is not None
-        prm.statusCode = pj.PJSIP_SC_DECLINE
-        self.leg.on_refer(prm.dstUri)
-
-    @_guarded
-    def onCallReplaceRequest(self, prm: pj.OnCallReplaceRequestParam) -> None:  # noqa: N802
-        """Refuses by the status alone: pjsua2 2.17 sends freed memory when a reason is set."""
-        prm.statusCode = pj.PJSIP_SC_DECLINE
 
 
 class PJLeg:
@@ -285,13 +225,13 @@ class PJLeg:
         if not self.sip_call_id:
             self.sip_call_id = info.callIdString
         if state == pj.PJSIP_INV_STATE_CONFIRMED and not self._outgoing and not self._confirmed:
-            message = _received(event)
+            message = received(event)
             self._confirmed = True
             self._times.answered = time.time()
             answer = self._new_sdp(message) if not self._offered else None
             self._tell(lambda: self._agent.handler.answered(self, answer))
         elif state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            message = _received(event)
+            message = received(event)
             status, reason = info.lastStatusCode, info.lastReason
             reasons = message.all("reason") if message else ()
             q850 = next((int(m[1]) for value in reasons if (m := _Q850.search(value))), None)
@@ -309,10 +249,10 @@ class PJLeg:
             return
         method = transaction.method
         if transaction.role == pj.PJSIP_ROLE_UAC:
-            if method == "INVITE" and (message := _parsed(moved.src.rdata.wholeMsg)) and message.status:
+            if method == "INVITE" and (message := parsed(moved.src.rdata.wholeMsg)) and message.status:
                 self._on_invite_response(message)
         elif method == "INFO" and transaction.state == pj.PJSIP_TSX_STATE_TRYING:
-            message = _parsed(moved.src.rdata.wholeMsg)
+            message = parsed(moved.src.rdata.wholeMsg)
             if message and (pressed := info_key(message)):
                 key, duration_ms = pressed
                 self._tell(lambda: self._agent.handler.info_key(self, key, duration_ms))
@@ -472,35 +412,3 @@ class PJLeg:
                 self.fail(error)
 
         self._agent.post(tell)
-
-
-def only_audio(prm: pj.CallOpParam) -> None:
-    """One audio stream: 2.17 would offer T.140 text as well."""
-    prm.opt.audioCount = 1
-    prm.opt.videoCount = 0
-    prm.opt.textCount = 0
-
-
-def add_headers(option: pj.SipTxOption, headers: Mapping[str, str]) -> None:
-    """Headers for a request or response of ours."""
-    for name, value in headers.items():
-        header = pj.SipHeader()
-        header.hName = name
-        header.hValue = value
-        option.headers.append(header)
-
-
-def _parsed(whole: str) -> SIPMessage | None:
-    try:
-        return parse_message(whole.encode("utf-8", "surrogateescape"))
-    except SIPMessageError:
-        return None
-
-
-def _received(event: pj.SipEvent) -> SIPMessage | None:
-    """The message that caused an event, None for timers and our own doing."""
-    if event.type == pj.PJSIP_EVENT_RX_MSG:
-        return _parsed(event.body.rxMsg.rdata.wholeMsg)
-    if event.type == pj.PJSIP_EVENT_TSX_STATE and event.body.tsxState.type == pj.PJSIP_EVENT_RX_MSG:
-        return _parsed(event.body.tsxState.src.rdata.wholeMsg)
-    return None

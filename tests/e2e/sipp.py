@@ -104,7 +104,7 @@ class SIPpCustomer:
                 f"127.0.0.1:{self._switch.sip_port}",
                 *("-sf", str(scenario), "-s", "0312345003", "-i", "127.0.0.1", "-m", "1", "-nostdin"),
                 # Two SIPps at once must not both stream from its default port.
-                *("-mp", str(rtp_port), "-min_rtp_port", str(rtp_port), "-max_rtp_port", str(rtp_port + 10)),
+                *("-mp", str(rtp_port)),
                 *("-cid_str", self.call_id, "-timeout", "140", "-trace_err"),
                 cwd=directory,
                 stdout=asyncio.subprocess.PIPE,

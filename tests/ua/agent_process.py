@@ -172,7 +172,7 @@ async def run(argv: list[str]) -> None:
     await agent.start()
     say("listening", sockets=agent.listening, edge=agent.edge_present)
     reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
     while line := await reader.readline():
@@ -211,6 +211,7 @@ async def run(argv: list[str]) -> None:
                 say("done")
             case "stop":
                 break
+    pipe.close()
     await agent.stop()
     say("stopped", calls=agent.statistics().calls)
 

@@ -384,12 +384,13 @@ def test_a_fault_ends_that_call_only(switch, plan):
     sipp(switch, *up("answer"), *bye("answer"))
 
 
-@pytest.mark.parametrize("transport", ["", ";transport=tcp"])
-def test_we_dial_another_switch(switch, other, transport):
+@pytest.mark.parametrize(
+    ("host", "transport"), [("127.0.0.1", ""), ("127.0.0.1", ";transport=tcp"), ("localhost", "")]
+)
+def test_we_dial_another_switch(switch, other, host, transport):
     port = other.tcp if transport else other.udp
-    switch.tell(
-        "dial", target=f"sip:answer@127.0.0.1:{port}{transport}", **{"from": "sip:0399998888@ours.example"}
-    )
+    target = f"sip:answer@{host}:{port}{transport}"
+    switch.tell("dial", target=target, **{"from": "sip:0399998888@ours.example"})
     leg = switch.wait("dialled")["leg"]
     switch.wait("ringing")
     switch.wait("answered", leg=leg)

@@ -145,7 +145,8 @@ def test_folded_and_compact_headers():
 
 
 def test_sdp_in_a_multipart_body():
-    body = b"--x\r\nContent-Type: text/plain\r\n\r\nhi\r\n--x\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--x--"
+    text, described = b"Content-Type: text/plain\r\n\r\nhi", b"Content-Type: application/sdp\r\n\r\nv=0"
+    body = b"--x\r\n" + text + b"\r\n--x\r\n" + described + b"\r\n--x--"
     raw = invite('Content-Type: multipart/mixed;boundary="x"')[:-2] + b"\r\n" + body
     assert parse_message(raw).sdp.strip() == b"v=0"
 
