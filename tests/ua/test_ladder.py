@@ -13,13 +13,9 @@ SDP = (
 
 
 def entry(start: str, *headers: str, body: str = ""):
-<<<<<<< HEAD
-    raw = "\r\n".join([start, "Call-ID: a@b", "CSeq: 7 " + start.split(maxsplit=1)[0], *headers, "", body]).encode()
-=======
     raw = "\r\n".join(
         [start, "Call-ID: a@b", "CSeq: 7 " + start.partition(" ")[0], *headers, "", body]
     ).encode()
->>>>>>> ua
     return ladder_entry(raw, at=1.0, way=Way.RECEIVED, transport="UDP", local="l:1", remote="r:2")
 
 
