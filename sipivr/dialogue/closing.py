@@ -92,7 +92,9 @@ class Closing:
         core = self._core
         self._settled = True
         core.still_pressing = False
-        self._lift()
+        if core.mask is MaskState.ON:
+            core.move_mask(MaskState.OFF)
+            core.outbox.emit(LiftMask())
         self._hang_up_when_done()
 
     def media_lost(self) -> None:
@@ -111,8 +113,11 @@ class Closing:
 
     def mask_answered(self) -> None:
         """The mask is on again, or it failed and the path is silent: either way the customer is told now."""
-        if self._settled:
-            self._lift()
+        core = self._core
+        if self._settled and core.mask is MaskState.ON:
+            # It came too late to be needed; what comes on is lifted by the same rule all the same.
+            self._settled = False
+            core.outbox.start(TimerName.AFTER_KEYS, core.params.after_keys_s)
         elif self._mask_first:
             self._mask_first = False
             self._speak()
@@ -163,12 +168,6 @@ class Closing:
     def _hang_up_when_done(self) -> None:
         if self._settled and self._farewell_said and not self._core.voice.speaking:
             self.hang_up()
-
-    def _lift(self) -> None:
-        core = self._core
-        if core.mask is MaskState.ON:
-            core.move_mask(MaskState.OFF)
-            core.outbox.emit(LiftMask())
 
     def _farewell(self) -> Phrase:
         returning = self._core.ending is Ending.TRANSFER_RETURN

@@ -821,6 +821,18 @@ def test_a_telling_that_was_cut_is_no_telling(call: Driver) -> None:
     assert not call.of(ef.LiftMask)
 
 
+def test_a_mask_that_comes_on_after_the_end_is_lifted_by_the_same_rule(call: Driver) -> None:
+    call.to_masking()
+    call.send(ev.OperatorTookBack())
+    call.finish_prompt()
+    call.wait(3.1)
+    call.key("5")
+    call.mask_applied()
+    assert not call.of(ef.LiftMask)
+    call.to_the_end()
+    assert len(call.of(ef.LiftMask)) == 1
+
+
 def test_keys_without_end_do_not_hold_the_call(call: Driver) -> None:
     call.to_pan()
     call.keys("*#")

@@ -301,6 +301,15 @@ class Walk(RuleBasedStateMachine):
         if restored:
             self.call.send(ev.MediaRestored())
 
+    @precondition(lambda self: self.call.dialogue.payment is PaymentState.AUTHORIZING)
+    @rule()
+    def customer_leaves_while_authorizing(self) -> None:
+        assert self.call.charge is not None
+        unread = not self.call.charge.card.wiped
+        self.call.send(ev.CustomerHungUp())
+        # The adapter may still have to read the card; `outcome_s` bounds it.
+        assert self.call.charge.card.wiped != unread
+
     @rule(worse=st.sampled_from([False, False, False, False, True]))
     def mishap(self, worse: bool) -> None:
         if worse:
