@@ -12,7 +12,6 @@ from typing import Final, TypeAlias
 from sipivr.gateway.port import (
     Approved,
     Entry,
-    Job,
     LookUp,
     LookUpFailed,
     NoSuchTrade,
@@ -25,10 +24,13 @@ from sipivr.gateway.port import (
 #: Until so long after the last byte of ExecTran, "unprocessed" and "no such trade" are not final.
 FINAL_AFTER_S: Final = 900.0
 
+#: Any of these on a trade that carries our intent's id is our charge, whatever has been made of it since.
 _CHARGED: Final = {
-    Job.CHECK: {TradeStatus.CHECK},
-    Job.AUTH: {TradeStatus.AUTH, TradeStatus.SALES, TradeStatus.CAPTURE, TradeStatus.SAUTH},
-    Job.CAPTURE: {TradeStatus.CAPTURE, TradeStatus.SALES},
+    TradeStatus.CHECK,
+    TradeStatus.AUTH,
+    TradeStatus.SAUTH,
+    TradeStatus.CAPTURE,
+    TradeStatus.SALES,
 }
 _REVERSED: Final = {TradeStatus.VOID, TradeStatus.RETURN, TradeStatus.RETURNX}
 
@@ -106,7 +108,7 @@ def judge_outcome(
             return OrderIdTaken(())
         case Trade() if found.status in _REVERSED:
             return NotCharged("reversed")
-        case Trade() if found.status in _CHARGED[order.job] or found.status in _CHARGED[Job.AUTH]:
+        case Trade() if found.status in _CHARGED:
             return Approved(
                 order_id=found.order_id,
                 approval_number=found.approval_number,

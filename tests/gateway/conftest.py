@@ -76,9 +76,10 @@ def start_simulator(directory: Path) -> SimulatorProcess:
     return SimulatorProcess(line.split()[-1], process)
 
 
-def stop_simulator(simulator: SimulatorProcess) -> int:
+def stop_simulator(simulator: SimulatorProcess, *, told: bool = False) -> int:
     simulator.client.close()
-    simulator.process.terminate()
+    if not told:
+        simulator.process.terminate()
     code = simulator.process.wait(10)
     assert simulator.process.stdout is not None
     simulator.process.stdout.close()

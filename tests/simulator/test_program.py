@@ -46,7 +46,7 @@ async def test_sigterm_finishes_what_is_begun(tmp_path: Path) -> None:
         await asyncio.to_thread(simulator.client.get, "/_simulator/wait?call=ExecTran")
         simulator.process.terminate()
         assert "Approve=" in (await running).text
-    assert await asyncio.to_thread(stop_simulator, simulator) == 0
+    assert await asyncio.to_thread(stop_simulator, simulator, told=True) == 0
 
 
 @pytest.mark.parametrize(
