@@ -105,7 +105,7 @@ def _loaded(path: Path) -> tuple[config.Settings, config.Paths]:
 def _serve(given: argparse.Namespace) -> int:
     settings, paths = _loaded(given.config)
     kinds = frozenset(Kind(name) for name in given.only) if given.only else frozenset(Kind)
-    if not paths.switch_db.exists():
+    if Kind.SWITCH in kinds and not paths.switch_db.exists():
         raise CannotError(f"{paths.switch_db} does not exist. Run: sipivr init --config {given.config}")
 
     def announce(children: Mapping[Kind, Sequence[Child]]) -> None:

@@ -24,6 +24,8 @@ START_STEPS: Final = ((Kind.SIMULATOR,), (Kind.SWITCH,), (Kind.MEDIA, Kind.API))
 ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 #: Workers are pinned to cores only where the switch and the kernel keep some of their own.
 PIN_FROM_CORES: Final = 4
+#: The first start makes a hundred prompts: half a minute on an idle machine, more on a busy one.
+FIRST_PROMPTS_S: Final = 600.0
 #: A worker that has lived this long has its sockets and has connected, or is about to.
 ALIVE_AFTER_S: Final = 0.3
 
@@ -81,6 +83,7 @@ def household(
                 Kind.SWITCH,
                 "sipivr",
                 *("sipivr.bootstrap", "--config", str(config)),
+                ready_within_s=FIRST_PROMPTS_S,
                 stop_within_s=settings.calls.drain_s + 15.0,
             )
         ],

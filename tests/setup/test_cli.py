@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sqlite3
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sipivr import cli, config, initialise, layout, seeds
 from sipivr.store import crypto
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Commands set their own umask; a test must not leave it to the next."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture
