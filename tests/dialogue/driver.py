@@ -1,5 +1,6 @@
 """A shell for tests: carries effects out in its head, with a clock that only moves when it is told to."""
 
+import hashlib
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -19,6 +20,11 @@ AMEX = "378282246310005"
 DINERS = "36227206271667"
 IDENTIFICATION = "12345678"
 KEYS = "0123456789*#ABCD"
+
+
+def digests_of(*numbers: str) -> frozenset[str]:
+    """What a snapshot knows of the simulator's cards."""
+    return frozenset(hashlib.sha256(number.encode()).hexdigest() for number in numbers)
 
 
 def snapshot(**changes: Any) -> SessionSnapshot:

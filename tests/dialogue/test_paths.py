@@ -11,7 +11,18 @@ from sipivr.dialogue.phrases import Amount, DigitCount, Last4, Phrase
 from sipivr.dialogue.phrases import PhraseKey as Key
 from sipivr.dialogue.states import CaptureState, MaskState, PaymentState, TalkState
 
-from .driver import AMEX, DINERS, IDENTIFICATION, MASTERCARD, VISA, VISA_2, Driver, check_rules, snapshot
+from .driver import (
+    AMEX,
+    DINERS,
+    IDENTIFICATION,
+    MASTERCARD,
+    VISA,
+    VISA_2,
+    Driver,
+    check_rules,
+    digests_of,
+    snapshot,
+)
 
 WRONG_VISA = VISA[:-1] + "2"
 
@@ -243,7 +254,7 @@ def test_a_brand_not_accepted() -> None:
 
 
 def test_a_real_card_on_a_test_line_is_refused_and_wiped() -> None:
-    call = Driver(session=snapshot(test_pans=(VISA_2.encode(),)))
+    call = Driver(session=snapshot(test_pan_digests=digests_of(VISA_2)))
     call.to_pan()
     call.field(VISA)
     assert Key.TEST_LINE in call.said

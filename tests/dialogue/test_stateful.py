@@ -28,7 +28,18 @@ from sipivr.dialogue.states import (
     TalkState,
 )
 
-from .driver import AMEX, DINERS, IDENTIFICATION, KEYS, MASTERCARD, VISA, Driver, check_rules, snapshot
+from .driver import (
+    AMEX,
+    DINERS,
+    IDENTIFICATION,
+    KEYS,
+    MASTERCARD,
+    VISA,
+    Driver,
+    check_rules,
+    digests_of,
+    snapshot,
+)
 
 #: What was met, over all walks; printed by `python -m pytest -s`.
 MET: Counter[str] = Counter()
@@ -109,7 +120,7 @@ class Walk(RuleBasedStateMachine):
             speak_amount=amount,
             gateway_attempts_left=attempts,
             accepted_brands=brands,
-            test_pans=(VISA.encode(), AMEX.encode()) if test_line else None,
+            test_pan_digests=digests_of(VISA, AMEX) if test_line else None,
         )
         self.call = Driver(session=session, ending=ending, lengths=lengths)
         self.call.seen = self.check

@@ -96,9 +96,7 @@ async def stage(
     directory = tmp_path_factory.mktemp("switch")
     async with running_switch(directory, plant=plant) as switch, Telephone(lines=40) as phone:
         made = Stage(switch, phone)
-        wanted = {
-            marker.args[0] for item in request.session.items for marker in item.iter_markers("plays")
-        }
+        wanted = {marker.args[0] for item in request.session.items for marker in item.iter_markers("plays")}
         made.tasks = {scenario: asyncio.create_task(scenario(made)) for scenario in wanted}
         yield made
         for task in made.tasks.values():

@@ -79,9 +79,7 @@ class SIPpCustomer:
     def __init__(self, switch: Switch, identification_number: str, way: KeyWay) -> None:
         self.call_id = f"sipp-{os.urandom(6).hex()}"
         self._switch = switch
-        self._entries = [
-            (wait, keys.format(number=identification_number)) for wait, keys in TIMETABLE
-        ]
+        self._entries = [(wait, keys.format(number=identification_number)) for wait, keys in TIMETABLE]
         self._way = way
 
     async def run(self) -> None:
@@ -111,8 +109,10 @@ class SIPpCustomer:
                 stderr=asyncio.subprocess.STDOUT,
             )
             out, _ = await process.communicate()
-            errors = "".join(path.read_text("latin-1") for path in directory.glob("*errors.log"))
-            assert process.returncode == 0, errors + re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", out.decode())[-1500:]
+            errors = "".join(path.read_text("latin-1") for path in directory.glob("*errors.log"))  # noqa: ASYNC240 - a local file of the test
+            assert process.returncode == 0, (
+                errors + re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", out.decode())[-1500:]
+            )
 
     def _events(self) -> str:
         steps = []

@@ -102,9 +102,7 @@ async def test_the_ladder_of_a_paid_call_shows_its_messages_and_no_digits(
 
 
 @plays(pay_by_info)
-async def test_the_ladder_of_a_call_keyed_by_info_holds_no_key(
-    stage: Stage, result: dict[str, Any]
-) -> None:
+async def test_the_ladder_of_a_call_keyed_by_info_holds_no_key(stage: Stage, result: dict[str, Any]) -> None:
     answer = await stage.switch.api.get(f"/v1/calls/{result['call']['id']}/ladder")
     assert "INFO" in answer.text
     assert "Signal" not in answer.text
