@@ -37,7 +37,7 @@ from sipivr.calls.voices import Voices
 from sipivr.config import ConfigError, Paths, Settings
 from sipivr.control.commands import Commands
 from sipivr.control.server import ControlServer
-from sipivr.dialogue import Dialogue
+from sipivr.dialogue import Dialogue, DialogueParams
 from sipivr.gateway.gmo import GMOGateway, GMOSettings
 from sipivr.gateway.port import Gateway
 from sipivr.gateway.transport import Timeouts
@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 #: Shops are in Japan; an expiry is judged by the date there.
 JAPAN: Final = timezone(timedelta(hours=9))
 FLUSH_S: Final = 5.0
+SPARE_CALL_SLOTS: Final = 50
 
 
 @contextlib.asynccontextmanager
@@ -113,7 +114,11 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
             country_code=settings.sip.country_code,
             rate=CallRate(settings.sip.max_call_setups_per_s),
             max_calls=settings.sip.max_calls,
-            dialogue=_dialogue,
+            dialogue=lambda language, digits: Dialogue(
+                language=language,
+                identification_lengths=(digits,),
+                params=DialogueParams(call_s=settings.calls.max_duration_s),
+            ),
         )
         voices.pin_on(media)
         media.start()
@@ -195,10 +200,6 @@ def _api_users(directory: Path) -> frozenset[int]:
     return frozenset({account.pw_uid} if directory.stat().st_gid == account.pw_gid else ())
 
 
-def _dialogue(language: str, digits: int) -> Dialogue:
-    return Dialogue(language=language, identification_lengths=(digits,))
-
-
 def _gateway(connector: Connector, settings: Settings) -> Gateway:
     if connector.kind != "gmo":
         raise ConfigError(f"connector {connector.id}: no adapter for kind {connector.kind!r}")
@@ -233,7 +234,9 @@ def _agent_settings(settings: Settings) -> UASettings:
                     tls=files if transport is Transport.TLS else None,
                 )
             )
-    return UASettings(listeners=tuple(listeners))
+    # More slots than calls: a call too many is answered 503 by us, with a record, and not 486 by pjsua.
+    slots = settings.sip.max_calls + SPARE_CALL_SLOTS
+    return UASettings(listeners=tuple(listeners), max_calls=slots)
 
 
 def _edge_trunk(trunk: Trunk) -> EdgeTrunk:
