@@ -164,7 +164,6 @@ class Call:
             return
         self._ended = True
         self.feed(events.CustomerHungUp())
-        self._services.progress.forget(self.id)
         if self.media is not None:
             self.media.remove()
         self._record.ended(cause)
@@ -420,6 +419,8 @@ class Call:
         for _, handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
+        # Only now: the outcome of a charge that outlived the leg was shown, too.
+        self._services.progress.forget(self.id)
         self._over(self)
 
 

@@ -87,9 +87,12 @@ class Services:
 
     def record(self, function: Callable[..., Any], **fields: Any) -> None:
         """Writes to the store behind the call's back: a record that fails is counted, the call goes on."""
-        task = asyncio.ensure_future(self._record(function, fields))
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        self.background(self._record(function, fields))
+
+    @property
+    def under_way(self) -> int:
+        """Records and background tasks that have not ended."""
+        return len(self._writes)
 
     async def recorded(self, timeout_s: float) -> None:
         """Waits until everything that `record` was given has been tried."""
