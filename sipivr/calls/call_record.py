@@ -12,6 +12,7 @@ from sipivr.store import write
 from sipivr.ua.negotiation import NegotiatedAudio
 from sipivr.ua.ports import SIPCause, SIPLeg
 
+
 class CallRecord:
     """The record of one admitted call.
 
