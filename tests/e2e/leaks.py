@@ -8,7 +8,10 @@ like-looking log lines downwards.
 
 from __future__ import annotations
 
+import array
 import base64
+import io
+import mmap
 import re
 import struct
 from collections import defaultdict
@@ -222,29 +225,41 @@ def count_in_memory(pid: int, pan: str) -> int:
     overlap = max(map(len, forms)) - 1
     count = 0
     try:
-        with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", 0) as memory:
-            for start, end in writable(maps):
+        with (
+            Path(f"/proc/{pid}/maps").open() as maps,
+            Path(f"/proc/{pid}/pagemap").open("rb", 0) as pages,
+            Path(f"/proc/{pid}/mem").open("rb", 0) as memory,
+        ):
+            for start, end in _touched(maps, pages):
                 kept = b""
                 for at in range(start, end, _STEP):
                     try:
                         memory.seek(at)
                         data = kept + memory.read(min(_STEP, end - at))
-                    except OSError:  # a guard page, or a device's
+                    except OSError:  # a device's pages, or pages that went while we read
                         kept = b""
                         continue
-                    count += sum(data.count(form) for form in forms)
-                    # What lies wholly in the overlap would be counted twice.
+                    # What lies wholly in the overlap was counted with the step before.
+                    count += sum(data.count(form) - kept.count(form) for form in forms)
                     kept = data[-overlap:]
-                    count -= sum(kept.count(form) for form in forms)
-                count += sum(kept.count(form) for form in forms)
     except PermissionError:
         return -1
     return count
 
 
-def writable(maps: Iterator[str]) -> Iterator[tuple[int, int]]:
+def _touched(maps: Iterable[str], pages: io.FileIO) -> Iterator[tuple[int, int]]:
+    """Runs of writable pages that are in memory or in swap (proc(5): pagemap's bits 63 and 62)."""
     for line in maps:
         span, rights, *_ = line.split()
-        if rights.startswith("rw"):
-            start, end = (int(part, 16) for part in span.split("-"))
-            yield start, end
+        if not rights.startswith("rw"):
+            continue
+        start, end = (int(part, 16) for part in span.split("-"))
+        pages.seek(start // mmap.PAGESIZE * 8)
+        entries = array.array("Q", pages.read((end - start) // mmap.PAGESIZE * 8))
+        run = None
+        for index, entry in enumerate((*entries, 0)):
+            if entry >> 62 and run is None:
+                run = index
+            elif not entry >> 62 and run is not None:
+                yield start + run * mmap.PAGESIZE, start + index * mmap.PAGESIZE
+                run = None

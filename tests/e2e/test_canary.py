@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -218,3 +219,18 @@ async def test_keys_logged_one_by_one_fail_the_search(stage: Stage, result: Sear
         for at, digit in enumerate(CANARY.number.encode())
     )
     assert any("key by key" in leak.form for leak in planted_in(result, result.remains.log + lines))
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_memory_is_really_read(stage: Stage) -> None:
+    holding = "import sys; held = sys.stdin.readline(); print(1, flush=True); sys.stdin.readline()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", holding, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(f"{CANARY.number}\n".encode())
+    await process.stdout.readline()
+    count = await asyncio.to_thread(count_in_memory, process.pid, CANARY.number)
+    process.stdin.write(b"\n")
+    await process.wait()
+    assert count != 0
