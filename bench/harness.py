@@ -199,12 +199,11 @@ class Switch:
             return list(found["trades"] if isinstance(found, dict) else found)
 
 
-def _cache() -> Path:
-    """Where what takes long to make survives the clone: the same place as the built wheels."""
+def prompt_cache() -> Path:
+    """Where spoken prompts, which take long to make, survive the clone: beside the built wheels."""
     chosen = os.environ.get("SIPIVR_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sipivr"
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sipivr"
+    return (Path(chosen) if chosen else default) / "prompts"
 
 
 def _kind(words: list[str]) -> str:
@@ -253,7 +252,7 @@ async def running_switch(
         "SIPIVR_API__LISTEN": f"127.0.0.1:{ports['api']}",
         "SIPIVR_SIMULATOR__LISTEN": f"127.0.0.1:{ports['simulator']}",
         "SIPIVR_CALLS__DRAIN_S": "5",
-        "SIPIVR_PROMPTS__CACHE_DIR": str(_cache() / "prompts"),
+        "SIPIVR_PROMPTS__CACHE_DIR": str(prompt_cache()),
         **(environment or {}),
     }
     switch = Switch(directory, settings, ports)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
 from sipivr.calls.charging import Charging
+from sipivr.calls.journal import Journal
 from sipivr.calls.ladder_book import LadderBook
 from sipivr.calls.media_link import MediaLink
 from sipivr.calls.progress import ProgressBoard
 from sipivr.dialogue.phrases import Phrase
-from sipivr.store.errors import StoreError
 from sipivr.store.records import Merchant, Number, Shop, Trunk
 from sipivr.store.writer import StoreWriter
 
@@ -80,14 +80,18 @@ class Services:
     today: Callable[[], date]
     counters: dict[str, int] = field(default_factory=dict)
     _writes: set[asyncio.Task[Any]] = field(default_factory=set)
+    _journal: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._journal = Journal(self.writer, self.background, self.count)
 
     def count(self, name: str) -> None:
         """One more of something."""
         self.counters[name] = self.counters.get(name, 0) + 1
 
     def record(self, function: Callable[..., Any], **fields: Any) -> None:
-        """Writes to the store behind the call's back: a record that fails is counted, the call goes on."""
-        self.background(self._record(function, fields))
+        """Writes to the store behind the call's back; the call goes on whatever becomes of it."""
+        self._journal.record(function, fields)
 
     @property
     def under_way(self) -> int:
@@ -98,13 +102,6 @@ class Services:
         """Waits until everything that `record` was given has been tried."""
         if self._writes:
             await asyncio.wait(self._writes, timeout=timeout_s)
-
-    async def _record(self, function: Callable[..., Any], fields: Mapping[str, Any]) -> None:
-        try:
-            await self.writer.run(function, **fields)
-        except StoreError as error:
-            self.count("records_lost")
-            log.error("a record was not written (%s): %s", function.__name__, error)
 
     def background(self, work: Awaitable[None]) -> None:
         """Runs something that nobody waits for; `recorded` waits for it too."""

@@ -83,6 +83,7 @@ class Core:
         self.still_pressing = False
         self.expiry_complete = False
         self.security_code_complete = False
+        self.card_keyed = False
         self._request = 0
         self._published: PublishProgress | None = None
 
@@ -137,13 +138,17 @@ class Core:
         return keyed or not self.card.wiped
 
     def wipe(self) -> None:
-        """Overwrites all card data. The field being asked for is not asked any more."""
-        held = self.card_held
+        """Overwrites all card data. The field being asked for is not asked any more.
+
+        Told once for all that was keyed since it was told last: a wrong number is overwritten when it is
+        refused, and the record says so even if nothing followed it.
+        """
         self.asking.stop()
         self.card.wipe()
         self.card = Card()
         self.expiry_complete = self.security_code_complete = False
-        if held:
+        if self.card_keyed:
+            self.card_keyed = False
             self.outbox.emit(CardWiped())
 
     def publish_progress(self) -> None:

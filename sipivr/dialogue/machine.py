@@ -236,6 +236,7 @@ class Dialogue:
         elif core.capture is CaptureState.CONFIRM:
             self._capturing.confirmation_key(key)
         elif core.talk in (TalkState.IDENTIFYING, TalkState.CAPTURING):
+            core.card_keyed |= core.talk is TalkState.CAPTURING and key < STAR
             core.asking.key(key)
 
     def _field_ended(self) -> None:

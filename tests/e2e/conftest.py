@@ -94,9 +94,20 @@ class Stage:
     async def until(self, sql: str, *parameters: Any, timeout_s: float = 30) -> tuple[Any, ...]:
         """Waits for a query's first row."""
         async with asyncio.timeout(timeout_s):
-            while not (found := self.rows(sql, *parameters)):
+            while not (found := self.rows(sql, *parameters)):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.15)
         return found[0]
+
+    def change(self, sql: str, *parameters: Any) -> None:
+        """Makes in `switch.db` what would take minutes to come about."""
+        with contextlib.closing(sqlite3.connect(self.database, timeout=10)) as writer, writer:
+            writer.execute(sql, parameters)
+
+    async def outcome(self, scenario: Callable[..., Any]) -> Any:
+        """What became of another scenario; it is played if no test of this run asked for it."""
+        if scenario not in self.tasks:
+            self.tasks[scenario] = asyncio.ensure_future(scenario(self))
+        return await asyncio.shield(self.tasks[scenario])
 
     async def capture_open(self, call: PhoneCall) -> None:
         """Waits until keys of this call are card data."""
@@ -137,7 +148,7 @@ class Stage:
 
     async def fault(self, session: dict[str, Any], **described: Any) -> None:
         """A fault of the gateway for the first attempt of this session alone."""
-        described["order_id"] = f"{session['order_id']}-01"
+        described["order_id"] = session["order_id"]
         async with httpx.AsyncClient(base_url=self.switch.simulator_url) as client:
             (await client.post("/_simulator/faults", json=described)).raise_for_status()
 
@@ -161,7 +172,9 @@ class Planted:
         merchant = "mer_demo"
         write.put_number(store, SYSTEM, id="num_busy", merchant=merchant, e164="+81312345001", line_limit=5)
         write.put_number(store, SYSTEM, id="num_off", merchant=merchant, e164="+81312345002", active=False)
-        write.put_number(store, SYSTEM, id="num_roomy", merchant=merchant, e164="+81312345003", line_limit=200)
+        write.put_number(
+            store, SYSTEM, id="num_roomy", merchant=merchant, e164="+81312345003", line_limit=200
+        )
         write.put_connector(
             store, SYSTEM, id="con_unreachable", kind="gmo", url="http://127.0.0.1:9", mode=Mode.TEST
         )

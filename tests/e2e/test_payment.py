@@ -110,8 +110,12 @@ async def test_the_ladder_of_a_call_keyed_by_info_holds_no_key(stage: Stage, res
 
 @plays(pay_by_telephone_event)
 async def test_events_tell_the_story_in_order(stage: Stage, result: dict[str, Any]) -> None:
-    page = await stage.switch.get("/v1/events?limit=100")
-    session = result["session"]["id"]
-    told = [event["type"] for event in page["data"] if session in str(event)]
+    session, told, after = result["session"]["id"], [], ""
+    while True:
+        page = await stage.switch.get(f"/v1/events?limit=100{after}")
+        told += [event["type"] for event in page["data"] if session in str(event)]
+        if not page["has_more"]:
+            break
+        after = f"&starting_after={page['data'][-1]['id']}"
     for name in ("payment_session.created", "payment_session.claimed", "payment_session.paid"):
         assert name in told

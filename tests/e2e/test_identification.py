@@ -1,0 +1,140 @@
+"""Identification numbers that do not tie the call to a session: one and the same behaviour for each of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+
+from bench.telephone.customer import Customer
+from sipivr.store.identification import check_digit
+from tests.e2e.conftest import Stage, plays
+from tests.e2e.visit import visit
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+#: Speech of one message may differ by this much: frames at the edge of the ear's threshold.
+HEARING_MS = 300
+
+
+@dataclass(frozen=True)
+class TurnedAway:
+    """A call whose three tries were refused."""
+
+    call: dict[str, Any]
+    #: Speech after the first refusal and after the last one, ms.
+    first_ms: int
+    last_ms: int
+    reasons: list[str]
+
+
+async def nobodys(stage: Stage) -> str:
+    """A number of the right form that was never issued."""
+    issued = {row[0] for row in stage.rows("SELECT digits FROM identification_number")}
+    return next(
+        n for n in (body + check_digit(body) for body in ("13579", "24680", "11223")) if n not in issued
+    )
+
+
+async def misspelt(stage: Stage) -> str:
+    """A number whose check digit does not fit."""
+    good = await nobodys(stage)
+    return good[:-1] + str((int(good[-1]) + 1) % 10)
+
+
+async def foreign(stage: Stage) -> str:
+    """Another merchant's number."""
+    return stage.foreign_number
+
+
+async def expired(stage: Stage) -> str:
+    """A number whose five minutes are over."""
+    session = await stage.session()
+    stage.change(
+        "UPDATE identification_number SET expires_at = '2001-01-01T00:00:00.000Z' WHERE session = ?",
+        session["id"],
+    )
+    return str(session["identification_number"])
+
+
+async def canceled(stage: Stage) -> str:
+    """The number of a session that the merchant has cancelled."""
+    session = await stage.session()
+    answer = await stage.switch.api.post(f"/v1/payment_sessions/{session['id']}/cancel", json={})
+    assert answer.status_code == 200, answer.text
+    return str(session["identification_number"])
+
+
+async def tries(stage: Stage, make: Callable[[Stage], Awaitable[str]]) -> TurnedAway:
+    """Keys the number three times, hearing what is said each time."""
+    return await _try(stage, await make(stage))
+
+
+async def _try(stage: Stage, number: str) -> TurnedAway:
+    call = await stage.call_up()
+    customer = Customer(call)
+    await call.ears.speech()
+    await call.ears.listen(800)
+    heard = []
+    for _ in range(3):
+        await customer.key("a number", number)
+        spoken = call.ears.spoken_ms
+        # The last answer is followed by the end of the call.
+        with contextlib.suppress(ConnectionError):
+            await customer.prompted()
+        heard.append(call.ears.spoken_ms - spoken)
+    await call.ended(30)
+    record = await stage.find_call(call.sip.call_id)
+    rows = stage.rows("SELECT reason FROM claim_failure WHERE call = ? ORDER BY id", record["id"])
+    return TurnedAway(record, heard[0], heard[-1], [row[0] for row in rows])
+
+
+async def tries_used(stage: Stage) -> TurnedAway:
+    """Keys the number of a session that another call has claimed; that call goes on."""
+    holder = await visit(stage)
+    await holder.identify()
+    away = await _try(stage, holder.session["identification_number"])
+    assert holder.call.up
+    assert (await stage.session_now(holder.session))["status"] == "claimed"
+    holder.hang_up()
+    await holder.ended()
+    return away
+
+
+MISSPELT: Any = partial(tries, make=misspelt)
+WRONG: dict[str, Any] = {
+    "wrong": partial(tries, make=nobodys),
+    "foreign": partial(tries, make=foreign),
+    "expired": partial(tries, make=expired),
+    "canceled": partial(tries, make=canceled),
+    "used": tries_used,
+}
+
+
+@pytest.mark.parametrize("reason", [pytest.param(name, marks=plays(WRONG[name])) for name in WRONG])
+async def test_a_refused_number_ends_the_call_after_three_tries(
+    stage: Stage, result: TurnedAway, reason: str
+) -> None:
+    call = result.call
+    assert (call["outcome"], call["ended_by"]) == ("identification_refused", "switch")
+    assert call["session"] is None
+    assert call["capture_started_at"] is None
+    assert result.reasons == [reason] * 3
+
+
+@pytest.mark.parametrize("reason", [pytest.param(name, marks=plays(WRONG[name])) for name in WRONG])
+async def test_all_refusals_sound_alike(stage: Stage, result: TurnedAway, reason: str) -> None:
+    wrong: TurnedAway = await stage.outcome(WRONG["wrong"])
+    assert abs(result.first_ms - wrong.first_ms) <= HEARING_MS
+    assert abs(result.last_ms - wrong.last_ms) <= HEARING_MS
+
+
+@plays(MISSPELT)
+async def test_a_slip_of_the_finger_is_refused_alike(stage: Stage, result: TurnedAway) -> None:
+    wrong: TurnedAway = await stage.outcome(WRONG["wrong"])
+    assert result.call["outcome"] == "identification_refused"
+    assert abs(result.first_ms - wrong.first_ms) <= HEARING_MS
