@@ -251,6 +251,7 @@ class Call:
                 self._apply_mask(request)
             case effects.LiftMask():
                 self._mask_request = None
+                self._record.capture_closed()
                 if self.media is not None:
                     self.media.close_bridge_mask()
             case effects.ClaimSession(request=request, number=digits):
@@ -319,6 +320,7 @@ class Call:
             self._loop.call_soon(self.feed, events.MaskFailed(request))
             return
         self._mask_request = request
+        self._record.capture_opening()
         answer = self.media.open_bridge_mask(BRIDGE_MASK)
         answer.add_done_callback(lambda done: self._mask_answered(request, done))
 

@@ -142,6 +142,8 @@ def _body(message: SIPMessage) -> tuple[str, str]:
 
 
 def _without_keys(description: SessionDescription) -> SessionDescription:
+    if not any(m.crypto for m in description.media):
+        return description
     media = tuple(
         replace(m, crypto=tuple(replace(c, parameters="(withheld)") for c in m.crypto))
         for m in description.media
@@ -150,4 +152,5 @@ def _without_keys(description: SessionDescription) -> SessionDescription:
 
 
 def _clean(value: str) -> str:
-    return _CONTROL.sub("", value)[:_MAX_VALUE]
+    # Control characters and surrogates are not printable, so nearly every value takes the quick way.
+    return value[:_MAX_VALUE] if value.isprintable() else _CONTROL.sub("", value)[:_MAX_VALUE]

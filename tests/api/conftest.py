@@ -53,7 +53,7 @@ class World:
         self.base = base
         self.settings = config.Settings(api=config.APISettings(requests_per_minute=LIMIT))
         self.paths = config.paths(self.settings, base)
-        for directory in (self.paths.switch_db.parent, self.paths.run_dir):
+        for directory in (self.paths.switch_db.parent, self.paths.control_socket.parent):
             directory.mkdir(parents=True)
         self.store_keys = generate_keys()
         self.writer = StoreWriter(self.paths.switch_db, self.store_keys, on_committed=self._committed)

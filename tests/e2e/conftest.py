@@ -1,16 +1,22 @@
 """One switch and one telephone for all tests; the scenarios that they need are played at once.
 
 A call takes as long as people take, so scenarios run side by side: a test names its scenario by
-`@plays(scenario)` and asks for `result`. All scenarios of the tests that were collected start together.
+`@plays(scenario)` and asks for `result`. All scenarios of the tests that were collected start together. What
+would disturb the others (a killed process, a locked database) is played on a switch of its own:
+`Stage.another`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -24,6 +30,11 @@ from sipivr.store.records import SYSTEM, Mode
 BUSY_NUMBER = "0312345001"  # five lines, for the sixth call
 OFF_NUMBER = "0312345002"
 ROOMY_NUMBER = "0312345003"  # lines for all scenarios at once
+OTHERS_NUMBER = "0312345004"  # of another merchant
+#: A shop whose gateway nobody listens at (RFC 863's port).
+SHOP_WITHOUT_GATEWAY = "shop_unreachable"
+#: The tests ask more often than a merchant's system would.
+ENVIRONMENT = {"SIPIVR_API__REQUESTS_PER_MINUTE": "100000"}
 
 
 @dataclass
@@ -32,30 +43,77 @@ class Stage:
 
     switch: Switch
     phone: Telephone
+    directory: Path
+    foreign_number: str = ""
     tasks: dict[Callable[..., Any], asyncio.Task[Any]] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Path:
+        """`switch.db`."""
+        return self.switch.directory / "var" / "switch" / "switch.db"
+
+    @contextlib.asynccontextmanager
+    async def another(
+        self, name: str, *, environment: Mapping[str, str] | None = None, plant: Plant | None = None
+    ) -> AsyncIterator[Stage]:
+        """A stage with a switch of its own, and the same telephone."""
+        directory = self.directory / name
+        directory.mkdir()
+        planted = Planted()
+
+        def both(store: WritableStore) -> None:
+            planted(store)
+            if plant is not None:
+                plant(store)
+
+        async with running_switch(
+            directory, environment={**ENVIRONMENT, **(environment or {})}, plant=both
+        ) as switch:
+            try:
+                yield Stage(switch, self.phone, directory, planted.foreign_number)
+            except BaseException:
+                print(switch.log_tail(80))
+                raise
 
     async def dial(self, number: str = ROOMY_NUMBER, caller: str | None = None) -> PhoneCall:
         return await self.phone.dial(self.switch.uri(number), caller=caller or self.switch.caller)
 
     async def call_up(self, number: str = ROOMY_NUMBER) -> PhoneCall:
         call = await self.dial(number)
-        await call.answered()
+        await call.answered(20)
         return call
 
     async def session(self, **fields: Any) -> dict[str, Any]:
         return await self.switch.create_session(number="num_roomy", **fields)
 
-    async def find_call(self, sip_call_id: str) -> dict[str, Any]:
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """A query of `switch.db`: to wait for something. What tests assert they ask of the API."""
+        with contextlib.closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True)) as reader:
+            return reader.execute(sql, parameters).fetchall()
+
+    async def until(self, sql: str, *parameters: Any, timeout_s: float = 30) -> tuple[Any, ...]:
+        """Waits for a query's first row."""
+        async with asyncio.timeout(timeout_s):
+            while not (found := self.rows(sql, *parameters)):
+                await asyncio.sleep(0.15)
+        return found[0]
+
+    async def capture_open(self, call: PhoneCall) -> None:
+        """Waits until keys of this call are card data."""
+        await self.until(
+            "SELECT 1 FROM leg l JOIN call c ON c.id = l.call WHERE l.sip_call_id = ? AND c.status = 'capturing'",
+            call.sip.call_id,
+        )
+
+    async def find_call(self, sip_call_id: str, *, timeout_s: float = 20) -> dict[str, Any]:
         """The record of a call, once it has ended."""
-        async with asyncio.timeout(15):
-            while True:
-                page = await self.switch.get("/v1/calls?limit=100")
-                for entry in page["data"]:
-                    call = await self.switch.get(f"/v1/calls/{entry['id']}")
-                    legs = [leg["sip_call_id"] for leg in call["legs"]]
-                    if sip_call_id in legs and call["ended_at"]:
-                        return call
-                await asyncio.sleep(0.2)
+        (found,) = await self.until(
+            "SELECT c.id FROM leg l JOIN call c ON c.id = l.call"
+            " WHERE l.sip_call_id = ? AND c.ended_at IS NOT NULL",
+            sip_call_id,
+            timeout_s=timeout_s,
+        )
+        return await self.switch.get(f"/v1/calls/{found}")
 
     async def session_now(self, session: dict[str, Any]) -> dict[str, Any]:
         return await self.switch.get(f"/v1/payment_sessions/{session['id']}")
@@ -63,6 +121,11 @@ class Stage:
     async def payment_of(self, session: dict[str, Any]) -> dict[str, Any]:
         now = await self.session_now(session)
         return await self.switch.get(f"/v1/payments/{now['payment']}")
+
+    async def payments_of(self, session: dict[str, Any]) -> list[dict[str, Any]]:
+        """All attempts of a session, the oldest first."""
+        page = await self.switch.get(f"/v1/payments?session={session['id']}&limit=100")
+        return list(reversed(page["data"]))
 
     async def charges(self, session: dict[str, Any]) -> list[dict[str, Any]]:
         """What the simulator's own ledger shows as charged for the session's order."""
@@ -72,8 +135,15 @@ class Stage:
             if trade["order_id"].startswith(session["order_id"]) and trade["status"] != "UNPROCESSED"
         ]
 
+    async def fault(self, session: dict[str, Any], **described: Any) -> None:
+        """A fault of the gateway for the first attempt of this session alone."""
+        described["order_id"] = f"{session['order_id']}-01"
+        async with httpx.AsyncClient(base_url=self.switch.simulator_url) as client:
+            (await client.post("/_simulator/faults", json=described)).raise_for_status()
+
 
 Scenario = Callable[[Stage], Awaitable[Any]]
+Plant = Callable[[WritableStore], None]
 
 
 def plays(scenario: Scenario) -> pytest.MarkDecorator:
@@ -81,26 +151,68 @@ def plays(scenario: Scenario) -> pytest.MarkDecorator:
     return pytest.mark.plays.with_args(scenario)
 
 
-def plant(store: WritableStore) -> None:
-    merchant = "mer_demo"
-    write.put_number(store, SYSTEM, id="num_busy", merchant=merchant, e164="+81312345001", line_limit=5)
-    write.put_number(store, SYSTEM, id="num_off", merchant=merchant, e164="+81312345002", active=False)
-    write.put_number(store, SYSTEM, id="num_roomy", merchant=merchant, e164="+81312345003", line_limit=40)
-    write.put_merchant(store, SYSTEM, id="mer_other", name="Other", mode=Mode.TEST)
+class Planted:
+    """The rows that scenarios need besides the seeded ones."""
+
+    def __init__(self) -> None:
+        self.foreign_number = ""
+
+    def __call__(self, store: WritableStore) -> None:
+        merchant = "mer_demo"
+        write.put_number(store, SYSTEM, id="num_busy", merchant=merchant, e164="+81312345001", line_limit=5)
+        write.put_number(store, SYSTEM, id="num_off", merchant=merchant, e164="+81312345002", active=False)
+        write.put_number(store, SYSTEM, id="num_roomy", merchant=merchant, e164="+81312345003", line_limit=200)
+        write.put_connector(
+            store, SYSTEM, id="con_unreachable", kind="gmo", url="http://127.0.0.1:9", mode=Mode.TEST
+        )
+        write.put_shop(
+            store,
+            SYSTEM,
+            id=SHOP_WITHOUT_GATEWAY,
+            merchant=merchant,
+            name="Unreachable",
+            gateway_shop_id="tshop00000009",
+            gateway_password="nobody reads it",
+            connector="con_unreachable",
+        )
+        write.put_merchant(store, SYSTEM, id="mer_other", name="Other", mode=Mode.TEST)
+        write.put_number(store, SYSTEM, id="num_other", merchant="mer_other", e164="+81312345004")
+        write.put_shop(
+            store,
+            SYSTEM,
+            id="shop_other",
+            merchant="mer_other",
+            name="Other",
+            gateway_shop_id="tshop00000002",
+            gateway_password="nobody reads it",
+            connector="con_sandbox",
+        )
+        foreign = write.create_payment_session(
+            store, SYSTEM, merchant="mer_other", shop="shop_other", order_id="foreign", amount=1
+        )
+        self.foreign_number = foreign.identification_number or ""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stage]:
-    directory = tmp_path_factory.mktemp("switch")
-    async with running_switch(directory, plant=plant) as switch, Telephone(lines=40) as phone:
-        made = Stage(switch, phone)
+    directory = tmp_path_factory.mktemp("stage")
+    own = directory / "switch"
+    own.mkdir()
+    planted = Planted()
+    async with (
+        running_switch(own, environment=ENVIRONMENT, plant=planted) as switch,
+        Telephone(lines=80) as phone,
+    ):
+        made = Stage(switch, phone, directory, planted.foreign_number)
         wanted = {marker.args[0] for item in request.session.items for marker in item.iter_markers("plays")}
         made.tasks = {scenario: asyncio.create_task(scenario(made)) for scenario in wanted}
         yield made
         for task in made.tasks.values():
             task.cancel()
+        # A scenario may have a switch of its own to stop.
+        await asyncio.gather(*made.tasks.values(), return_exceptions=True)
         assert not phone.faults
 
 
@@ -108,8 +220,8 @@ async def stage(
 async def result(request: pytest.FixtureRequest, stage: Stage) -> Any:
     marker = request.node.get_closest_marker("plays")
     try:
-        async with asyncio.timeout(150):
-            return await stage.tasks[marker.args[0]]
+        async with asyncio.timeout(200):
+            return await asyncio.shield(stage.tasks[marker.args[0]])
     except BaseException:
         print(stage.switch.log_tail(80))
         raise

@@ -19,6 +19,7 @@ from media.protocol import KEY_CHARACTERS, KeyWay
 #: Seconds before each entry, and what is keyed; long enough for the prompts that cannot be interrupted.
 TIMETABLE = ((3.0, "{number}"), (24.0, "4111111111111111"), (4.0, "1230"), (4.0, "123"), (16.0, "1"))
 
+#: SIPp's play_dtmf sends payload type 96, whatever the description says.
 SCENARIO = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <scenario name="customer">
   <send retrans="500"><![CDATA[
@@ -38,10 +39,10 @@ o=sipp 53655765 2353687637 IN IP[local_ip_type] [local_ip]
 s=-
 c=IN IP[media_ip_type] [media_ip]
 t=0 0
-m=audio {port} RTP/AVP 0 101
+m=audio {port} RTP/AVP 0 96
 a=rtpmap:0 PCMU/8000
-a=rtpmap:101 telephone-event/8000
-a=fmtp:101 0-15
+a=rtpmap:96 telephone-event/8000
+a=fmtp:96 0-15
 ]]></send>
   <recv response="100" optional="true"/>
   <recv response="180" optional="true"/>
@@ -58,7 +59,7 @@ Content-Length: 0
 
 ]]></send>
 {media}
-  <recv request="BYE" timeout="60000"/>
+  <recv request="BYE" timeout="120000"/>
   <send><![CDATA[
 SIP/2.0 200 OK
 [last_Via:]
