@@ -67,9 +67,9 @@ _ROWS: Final = re.compile(r'^sipivr_objects\{kind="([^"]+)",state="([^"]+)"\} ([
 _STREAMS: Final = re.compile(r"^sipivr_api_streams ([-0-9.e+]+)$", re.MULTILINE)
 _SIZE: Final = re.compile(r"^(\w+):\s+(\d+)", re.MULTILINE)
 
-_LOOK_AGAIN_S: Final = 0.2
+_LOOK_AGAIN_S: Final = 0.4
 #: Looks before the calls; the lowest of each figure counts, so that no passing one hides something later.
-_FIRST_LOOKS: Final = 8
+_FIRST_LOOKS: Final = 5
 #: What an idle switch has none of. Media workers are asked every 5 s.
 _NONE: Final = ("switch calls", "switch settling", "switch legs", "switch media_legs", "switch background")
 _IDLE_WITHIN_S: Final = 15.0
@@ -138,7 +138,7 @@ async def before(switch: Switch, phone: Telephone) -> Census:
     found = await take(switch, phone)
     held, memory = dict(found.held), dict(found.memory_kb)
     looks, end = 1, time.monotonic() + _IDLE_WITHIN_S
-    while looks < _FIRST_LOOKS or (any(held.get(name) for name in _NONE) and time.monotonic() < end):
+    while looks < _FIRST_LOOKS or (any(held.get(name, 1) for name in _NONE) and time.monotonic() < end):
         looks += 1
         await asyncio.sleep(_LOOK_AGAIN_S)
         found = await take(switch, phone)

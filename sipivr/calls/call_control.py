@@ -65,10 +65,6 @@ class LiveCalls:
             "ladder_messages_dropped": services.ladders.dropped,
             "store_queued": writer.queued,
             "store_failures": writer.failures,
-            "media_legs": sum(figure.legs for figure in figures),
-            "media_prompts": sum(figure.prompts for figure in figures),
-            "media_playing": sum(figure.playing for figure in figures),
-            "media_connections": sum(figure.connections for figure in figures),
             "media_ticks": sum(figure.ticks for figure in figures),
             "media_late_ticks": sum(figure.late_ticks for figure in figures),
             "media_packets_received": sum(figure.packets_received for figure in figures),
@@ -77,6 +73,13 @@ class LiveCalls:
             "media_events_dropped": sum(figure.events_dropped for figure in figures),
             "media_tick_cost_us": int(max((figure.tick_cost_us for figure in figures), default=0)),
         }
+        if len(figures) == len(workers):  # else one of them has not said yet what it holds
+            status |= {
+                "media_legs": sum(figure.legs for figure in figures),
+                "media_prompts": sum(figure.prompts for figure in figures),
+                "media_playing": sum(figure.playing for figure in figures),
+                "media_connections": sum(figure.connections for figure in figures),
+            }
         status |= _loop_figures()
         status |= {f"count_{name}": value for name, value in services.counters.items()}
         status |= {f"count_charge_{name}": value for name, value in services.charging.outcomes.items()}
