@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 LATE_PAUSE_S: Final = 1.0
 MAX_LATE: Final = 20_000
 
+
 @dataclass(frozen=True, slots=True, order=True)
 class _Record:
     """Something that happened, and how it is written."""

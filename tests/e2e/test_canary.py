@@ -96,7 +96,7 @@ async def leaves(stage: Stage, searcher: ProcessPoolExecutor) -> Searched:
         # While the switch runs, its databases have their WAL beside them.
         files = await asyncio.to_thread(read_files, switch.directory, temporary, cache)
         about = {
-            f"{kind} {name}": Path(f"/proc/{pid}/{name}").read_bytes()  # noqa: ASYNC240 - memory, not a disk
+            f"{kind} {name}": Path(f"/proc/{pid}/{name}").read_bytes()
             for kind, pid in processes.items()
             for name in ("environ", "cmdline", "status")
         }
