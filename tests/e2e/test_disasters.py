@@ -182,7 +182,7 @@ async def finds_the_store_locked(stage: Stage) -> WhileLocked:
         await asyncio.gather(_up_to_the_confirmation(charging), leaving.identify())
         async with locked(own):
             unlocked = asyncio.get_running_loop().time() + LOCKED_S
-            await leaving.answer("41111")
+            await leaving.customer.key("a part of the card number", "41111")
             leaving.hang_up()
             refused = await own.dial(ROOMY_NUMBER)
             await charging.customer.key("1 to agree", "1")
