@@ -209,7 +209,15 @@ class Switchboard:
             calls_on_number=self._lines.get(number.id, 0) if number else 0,
         )
 
-    def _refuse(self, leg: SIPLeg, verdict: Refused, trunk: Trunk | None, identity: CallIdentity) -> None:
+    def _refuse(
+        self,
+        leg: SIPLeg,
+        verdict: Refused,
+        trunk: Trunk | None,
+        identity: CallIdentity,
+        id: str | None = None,
+    ) -> None:
+        """Refuses an INVITE; the record is a new one, or `id` where the store has not taken that yet."""
         services = self._services
         services.count(f"refused_{verdict.refusal.value}")
         leg.refuse(verdict.status, dict(verdict.headers))
@@ -228,6 +236,7 @@ class Switchboard:
             caller=None if identity.private else identity.caller,
             caller_withheld="private" if identity.private else identity.no_caller_reason or None,
             mode=merchant.mode if merchant else None,
+            id=id,
         )
 
     async def _answer(
@@ -235,6 +244,7 @@ class Switchboard:
     ) -> None:
         """Records the call, makes the worker take the leg, and answers; or refuses with the reason."""
         services, leg = self._services, call.sip
+        begun = False
         try:
             await services.writer.run(
                 write.call_started,
@@ -247,6 +257,7 @@ class Switchboard:
                 mode=call.merchant.mode,
                 node=services.node,
             )
+            begun = True
             await services.writer.run(
                 write.leg_started,
                 id=leg_id,
@@ -256,21 +267,27 @@ class Switchboard:
                 trunk=trunk.id,
             )
         except StoreError as error:
-            self._give_up(call, Refusal.STORE_UNAVAILABLE, str(error))
+            if begun:
+                self._give_up(call, Refusal.STORE_UNAVAILABLE, error)
+            else:
+                log.error("call %s is refused after admission: %s", call.id, error)
+                call.refused(Refusal.STORE_UNAVAILABLE, recorded=False)
+                verdict = admission.refused(Refusal.STORE_UNAVAILABLE)
+                self._refuse(leg, verdict, trunk, identity, call.id)
             return
         if leg.cause is not None or call.media is None:  # CANCEL came while we wrote
             return
         try:
             await call.media.add(call.agreed)
         except MediaRefused as error:
-            self._give_up(call, Refusal.MEDIA_UNAVAILABLE, str(error))
+            self._give_up(call, Refusal.MEDIA_UNAVAILABLE, error)
             return
         leg.answer(sdp)
 
-    def _give_up(self, call: Call, refusal: Refusal, detail: str) -> None:
-        log.error("call %s is refused after admission: %s: %s", call.id, refusal.value, detail)
+    def _give_up(self, call: Call, refusal: Refusal, error: Exception) -> None:
+        log.error("call %s is refused after admission: %s: %s", call.id, refusal.value, error)
         self._services.count(f"refused_{refusal.value}")
-        call.refused(refusal.value)
+        call.refused(refusal.value, recorded=True)
         verdict = admission.refused(refusal)
         call.sip.refuse(verdict.status, dict(verdict.headers))
 
