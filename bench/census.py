@@ -28,6 +28,7 @@ HELD: Final = (
     "charges_running",
     "charge_listeners",
     "background",
+    "records_late",
     "progress_shown",
     "ladders",
     "legs",

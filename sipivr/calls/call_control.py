@@ -51,6 +51,7 @@ class LiveCalls:
             "charges_running": services.charging.running,
             "charge_listeners": services.charging.listeners,
             "background": services.under_way,
+            "records_late": services.records_late,
             "progress_shown": len(services.progress),
             "ladders": len(services.ladders),
             "workers": len(workers),

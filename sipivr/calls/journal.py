@@ -63,6 +63,9 @@ class Journal:
         self._late: list[_Record] = []
         self._order: Iterator[int] = itertools.count()
 
+    def __len__(self) -> int:
+        return len(self._late)
+
     def record(self, function: Callable[..., Any], fields: Mapping[str, Any]) -> None:
         """Something happened now, to be written by `function(store, **fields)`."""
         record = _Record(next(self._order), utc_now(), function, fields)

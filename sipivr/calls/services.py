@@ -94,6 +94,11 @@ class Services:
         self._journal.record(function, fields)
 
     @property
+    def records_late(self) -> int:
+        """Records that wait for a store that did not take them."""
+        return len(self._journal)
+
+    @property
     def under_way(self) -> int:
         """Records and background tasks that have not ended."""
         return len(self._writes)
