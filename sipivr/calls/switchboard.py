@@ -26,6 +26,8 @@ from sipivr.calls.services import Services
 from sipivr.dialogue import Dialogue
 from sipivr.store import write
 from sipivr.store.identifiers import new_id
+from sipivr.store.records import Call as CallRow
+from sipivr.store.records import Leg as LegRow
 from sipivr.store.records import Trunk
 from sipivr.ua.edge import EdgeRefusal
 from sipivr.ua.identity import CallIdentity, IdentityRules, identify
@@ -247,7 +249,7 @@ class Switchboard:
 
     def _record_start(
         self, call: Call, leg_id: str, trunk: Trunk, identity: CallIdentity
-    ) -> asyncio.Future[list[object]]:
+    ) -> asyncio.Future[tuple[CallRow | BaseException, LegRow | BaseException]]:
         """Queues the call's and its leg's first rows; the results say which of them the store has taken."""
         writer = self._services.writer
         return asyncio.gather(
@@ -277,20 +279,20 @@ class Switchboard:
         self,
         call: Call,
         sdp: SessionDescription,
-        recorded: asyncio.Future[list[object]],
+        recorded: asyncio.Future[tuple[CallRow | BaseException, LegRow | BaseException]],
         trunk: Trunk,
         identity: CallIdentity,
     ) -> None:
         """Once the call is recorded, makes the worker take the leg, and answers; or refuses with the reason."""
         leg = call.sip
         begun, leg_begun = await recorded
-        if isinstance(begun, Exception):
+        if isinstance(begun, BaseException):
             log.error("call %s is refused after admission: %s", call.id, begun)
             call.refused(Refusal.STORE_UNAVAILABLE, recorded=False)
             verdict = admission.refused(Refusal.STORE_UNAVAILABLE)
             self._refuse(leg, verdict, trunk, identity, call.id)
             return
-        if isinstance(leg_begun, Exception):
+        if isinstance(leg_begun, BaseException):
             self._give_up(call, Refusal.STORE_UNAVAILABLE, leg_begun)
             return
         if leg.cause is not None or call.media is None:  # CANCEL came while we wrote
@@ -302,7 +304,7 @@ class Switchboard:
             return
         leg.answer(sdp)
 
-    def _give_up(self, call: Call, refusal: Refusal, error: Exception) -> None:
+    def _give_up(self, call: Call, refusal: Refusal, error: BaseException) -> None:
         log.error("call %s is refused after admission: %s: %s", call.id, refusal.value, error)
         self._services.count(f"refused_{refusal.value}")
         call.refused(refusal.value, recorded=True)
