@@ -66,7 +66,7 @@ settings: setup-run ## Write docs/settings.md from the settings themselves
 bench-%: setup-run ## A benchmark: bench-engine, bench-cps, …; options in BENCH="--legs 500"
 	@exec $(BIN)/python -m bench $* $(BENCH)
 
-soak: setup-run ## The long run; SOAK="--hours 8"
+soak: setup-run ## 200 calls in a row, 20 at once: what do they leave behind? SOAK="--calls 1000"
 	@exec $(BIN)/python -m bench soak $(SOAK)
 
 constraints: setup-test ## Pin what is installed now

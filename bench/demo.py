@@ -116,7 +116,7 @@ async def _conversation(
 
     paid = await switch.get(f"/v1/payment_sessions/{session['id']}")
     payment = await switch.get(f"/v1/payments/{paid['payment']}")
-    charges = [trade for trade in await switch.ledger() if trade.get("intent_id") == payment["id"]]
+    charges = [trade for trade in await switch.ledger() if trade["client_field1"] == payment["id"]]
     timeline.say("api", f"{payment['status']} {payment['amount']} yen, approval {payment['approval_number']}")
     files = _recordings(args.out, customer, operator, to_switch)
     for file in files:

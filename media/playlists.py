@@ -33,6 +33,9 @@ class PromptStore:
     def __contains__(self, prompt: int) -> bool:
         return prompt in self._runs
 
+    def __len__(self) -> int:
+        return len(self._runs)
+
     def run(self, prompt: int) -> tuple[int, int]:
         """First frame of a prompt and the frame after its last."""
         start, count = self._runs[prompt]
@@ -105,6 +108,9 @@ class Players:
         self._end: Int64 = np.zeros(capacity, np.int64)
         self._lists: dict[int, _Playlist] = {}
         self._rows: Index | None = None
+
+    def __len__(self) -> int:
+        return len(self._lists)
 
     def grow(self, capacity: int) -> None:
         """Makes room for more legs."""

@@ -306,7 +306,7 @@ class WorkerStatistics(Event, frozen=True, kw_only=True):
     """Counters of the worker since it started.
 
     `tick_cost_us` is the mean CPU time of a tick since the last query; `tick_late_p999_ms` covers the last
-    8,192 ticks.
+    8,192 ticks. `legs`, `prompts`, `playing` and `connections` are what it holds now.
     """
 
     legs: int
@@ -321,6 +321,9 @@ class WorkerStatistics(Event, frozen=True, kw_only=True):
     sends_failed: int = 0
     socket_overflows: int = 0
     faults: int = 0
+    prompts: int = 0
+    playing: int = 0
+    connections: int = 0
 
 
 AnyEvent = (

@@ -145,6 +145,9 @@ class Worker:
             sends_failed=engine.transmitter.failed,
             socket_overflows=sum(overflows(sock) for sock in engine.sockets),
             faults=engine.faults,
+            prompts=len(engine.prompts),
+            playing=len(engine.players),
+            connections=len(engine.connections),
         )
 
 

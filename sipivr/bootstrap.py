@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import pwd
 import signal
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
@@ -37,11 +36,11 @@ from sipivr.calls.voices import Voices
 from sipivr.config import ConfigError, Paths, Settings
 from sipivr.control.commands import Commands
 from sipivr.control.server import ControlServer
-from sipivr.dialogue import Dialogue
+from sipivr.dialogue import Dialogue, DialogueParams
 from sipivr.gateway.gmo import GMOGateway, GMOSettings
 from sipivr.gateway.port import Gateway
 from sipivr.gateway.transport import Timeouts
-from sipivr.layout import USERS, Kind
+from sipivr.layout import trusted_users
 from sipivr.store import write
 from sipivr.store.crypto import KeyFileError, load_keys
 from sipivr.store.errors import StoreError
@@ -57,6 +56,7 @@ log = logging.getLogger(__name__)
 #: Shops are in Japan; an expiry is judged by the date there.
 JAPAN: Final = timezone(timedelta(hours=9))
 FLUSH_S: Final = 5.0
+SPARE_CALL_SLOTS: Final = 50
 
 
 @contextlib.asynccontextmanager
@@ -113,7 +113,11 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
             country_code=settings.sip.country_code,
             rate=CallRate(settings.sip.max_call_setups_per_s),
             max_calls=settings.sip.max_calls,
-            dialogue=_dialogue,
+            dialogue=lambda language, digits: Dialogue(
+                language=language,
+                identification_lengths=(digits,),
+                params=DialogueParams(call_s=settings.calls.max_duration_s),
+            ),
         )
         voices.pin_on(media)
         media.start()
@@ -127,7 +131,7 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
         control = ControlServer(
             paths.control_socket,
             voiced(commands, services, directory.session),
-            allowed_uids=_api_users(paths.control_socket.parent),
+            allowed_uids=trusted_users(paths.control_socket),
             newest=directory.newest_sequence(),
         )
         await control.start()
@@ -153,9 +157,14 @@ async def run(settings: Settings, paths: Paths) -> None:
     """Runs until SIGTERM or SIGINT, then drains."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+    assert starting is not None
+    # The first start speaks all prompts, which takes a while: a signal meanwhile is heeded at once.
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, starting.cancel)
     async with house(settings, paths) as board:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
         gc.freeze()
         await stop.wait()
         log.info("stopping: %d calls are up", len(board.calls))
@@ -173,30 +182,19 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         readiness.cannot_start(str(error))
     logs.start(level=settings.log.level, form=settings.log.format, process="sipivr", node=settings.node.name)
-    hardened = hardening.harden(lock_memory=settings.node.environment == "production")
+    hardened = hardening.harden(lock_memory=True)
     if not (hardened.not_dumpable and hardened.no_core):
         log.warning("this process could be dumped: card data would be in the dump")
     hardening.raise_file_limit()
     paths = config.paths(settings, options.config.resolve().parent)
     try:
         asyncio.run(run(settings, paths))
+    except asyncio.CancelledError:
+        log.info("stopped while starting")
     except (KeyFileError, StoreError, UAError, OSError) as error:
         log.error("%s", error)
         readiness.cannot_start(f"The switch cannot start: {error}")
     return 0
-
-
-def _api_users(directory: Path) -> frozenset[int]:
-    """`api`'s user, where a packaged layout has given the socket's directory to its group."""
-    try:
-        account = pwd.getpwnam(USERS[Kind.API])
-    except KeyError:
-        return frozenset()
-    return frozenset({account.pw_uid} if directory.stat().st_gid == account.pw_gid else ())
-
-
-def _dialogue(language: str, digits: int) -> Dialogue:
-    return Dialogue(language=language, identification_lengths=(digits,))
 
 
 def _gateway(connector: Connector, settings: Settings) -> Gateway:
@@ -233,7 +231,9 @@ def _agent_settings(settings: Settings) -> UASettings:
                     tls=files if transport is Transport.TLS else None,
                 )
             )
-    return UASettings(listeners=tuple(listeners))
+    # More slots than calls: a call too many is answered 503 by us, with a record, and not 486 by pjsua.
+    slots = settings.sip.max_calls + SPARE_CALL_SLOTS
+    return UASettings(listeners=tuple(listeners), max_calls=slots)
 
 
 def _edge_trunk(trunk: Trunk) -> EdgeTrunk:

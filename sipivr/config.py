@@ -128,7 +128,7 @@ class PromptSettings(Section, frozen=True, kw_only=True):
 class CallSettings(Section, frozen=True, kw_only=True):
     """Limits of one call."""
 
-    max_duration_s: Annotated[int, _doc("A call is ended after this many seconds.", ge=60)] = 1800
+    max_duration_s: Annotated[int, _doc("A call is ended after this many seconds.", ge=60)] = 900
     drain_s: Annotated[int, _doc("Seconds that running calls have to finish after SIGTERM.", ge=0)] = 600
 
 

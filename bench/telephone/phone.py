@@ -129,9 +129,15 @@ class PhoneCall:
         number = self._phone.number()
         done = self._playing[number] = asyncio.Event()
         self._phone.engine.load_prompt(number, samples)
-        self._phone.run(Play(seq=number, leg=self._media, playlist=number, prompts=(number,)), tolerate=False)
-        await done.wait()
-        self._phone.run(UnloadPrompt(seq=number, prompt=number))
+        try:
+            self._phone.run(
+                Play(seq=number, leg=self._media, playlist=number, prompts=(number,)), tolerate=False
+            )
+            await done.wait()
+        finally:
+            if self._playing.pop(number, None) is not None and self.agreed is not None:
+                self._phone.run(StopPlaying(seq=number, leg=self._media))
+            self._phone.run(UnloadPrompt(seq=number, prompt=number))
         if self._over.is_set():
             raise ConnectionError("the call has ended")
 
@@ -253,6 +259,7 @@ class Telephone:
         self._calls: dict[int, PhoneCall] = {}
         self._by_media: dict[int, PhoneCall] = {}
         self._incoming: asyncio.Queue[PhoneCall] = asyncio.Queue()
+        self._closing: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
         self.late_ticks = 0
         self.faults: list[BaseException] = []
@@ -283,6 +290,16 @@ class Telephone:
     def port(self) -> int:
         """Our SIP port."""
         return self.agent.listening[0][2]
+
+    @property
+    def lines_free(self) -> int:
+        """Lines that carry no call."""
+        return len(self._free)
+
+    @property
+    def lines(self) -> int:
+        """All lines."""
+        return len(self._sockets)
 
     def number(self) -> int:
         """A number never used before in this telephone."""
@@ -425,7 +442,9 @@ class Telephone:
         if call is not None:
             self._by_media.pop(call.media, None)
             self._free.append(call._port)
-            self._closing = asyncio.ensure_future(call.on_over())
+            closing = asyncio.ensure_future(call.on_over())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def fault(self, leg: SIPLeg | None, error: BaseException) -> None:
         """Kept, so that a test can fail on it."""

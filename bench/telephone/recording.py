@@ -53,9 +53,10 @@ def write_spectrograms(path: Path, rows: Sequence[tuple[str, NDArray[np.int16]]]
         len(rows), 1, figsize=(16, 3.2 * len(rows)), sharex=True, squeeze=False, layout="constrained"
     )
     for axis, (title, samples) in zip(axes[:, 0], rows, strict=True):
-        signal = samples.astype(np.float32) / 32768 + 1e-7
-        if len(signal) < 512:
-            signal = np.pad(signal, (0, 512 - len(signal)), constant_values=1e-7)
+        # Digital silence has no logarithm: a floor of noise far below everything stands in for it.
+        floor = np.random.default_rng(0).standard_normal(max(len(samples), 512)) * 1e-7
+        signal = floor.copy()
+        signal[: len(samples)] += samples / 32768
         axis.specgram(signal, NFFT=256, Fs=RATE_HZ, noverlap=128, vmin=-130, vmax=-30, cmap="magma")
         axis.set_title(title, loc="left")
         axis.set_ylabel("Hz")

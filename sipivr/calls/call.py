@@ -166,7 +166,6 @@ class Call:
             return
         self._ended = True
         self.feed(events.CustomerHungUp())
-        self._services.progress.forget(self.id)
         if self.media is not None:
             self.media.remove()
         self._record.ended(cause)
@@ -254,6 +253,7 @@ class Call:
                 self._apply_mask(request)
             case effects.LiftMask():
                 self._mask_request = None
+                self._record.capture_closed()
                 if self.media is not None:
                     self.media.close_bridge_mask()
             case effects.ClaimSession(request=request, number=digits):
@@ -322,6 +322,7 @@ class Call:
             self._loop.call_soon(self.feed, events.MaskFailed(request))
             return
         self._mask_request = request
+        self._record.capture_opening()
         answer = self.media.open_bridge_mask(BRIDGE_MASK)
         answer.add_done_callback(lambda done: self._mask_answered(request, done))
 
@@ -420,6 +421,8 @@ class Call:
         for _, handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
+        # Only now: the outcome of a charge that outlived the leg was shown, too.
+        self._services.progress.forget(self.id)
         self._over(self)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 from sipivr.calls.services import Services
 from sipivr.calls.switchboard import Switchboard
@@ -45,10 +47,19 @@ class LiveCalls:
             "draining": self._board.draining,
             "calls": len(self._board.calls),
             "settling": self._board.settling,
+            "lines_taken": self._board.lines_taken,
             "charges_running": services.charging.running,
+            "charge_listeners": services.charging.listeners,
+            "background": services.under_way,
+            "progress_shown": len(services.progress),
+            "ladders": len(services.ladders),
             "workers": len(workers),
             "legs": sum(worker.ports.legs for worker in workers),
+            "media_commands_pending": sum(worker.pending for worker in workers),
+            "prompts": sum(worker.prompts for worker in workers),
+            "prompt_uses": sum(worker.prompt_uses for worker in workers),
             "sip_calls": agent.calls,
+            "sip_calls_buried": agent.buried,
             "sip_call_limit": agent.call_limit,
             "ua_faults": agent.faults,
             "ladder_messages_dropped": services.ladders.dropped,
@@ -62,10 +73,32 @@ class LiveCalls:
             "media_events_dropped": sum(figure.events_dropped for figure in figures),
             "media_tick_cost_us": int(max((figure.tick_cost_us for figure in figures), default=0)),
         }
+        if len(figures) == len(workers):  # else one of them has not said yet what it holds
+            status |= {
+                "media_legs": sum(figure.legs for figure in figures),
+                "media_prompts": sum(figure.prompts for figure in figures),
+                "media_playing": sum(figure.playing for figure in figures),
+                "media_connections": sum(figure.connections for figure in figures),
+            }
+        status |= _loop_figures()
         status |= {f"count_{name}": value for name, value in services.counters.items()}
         status |= {f"count_charge_{name}": value for name, value in services.charging.outcomes.items()}
         status |= {f"count_edge_{name}": value for name, value in agent.edge.items()}
         return status
+
+
+def _loop_figures() -> dict[str, int]:
+    """What the process holds: asyncio's tasks and timers, open files."""
+    loop = asyncio.get_running_loop()
+    # asyncio shows its timers to nobody else; one that is gone from there is missing here, no more.
+    timers = getattr(loop, "_scheduled", ())
+    return {
+        "tasks": len(asyncio.all_tasks(loop)),
+        "timers": sum(not timer.cancelled() for timer in timers),
+        "open_files": sum(1 for _ in Path("/proc/self/fd").iterdir())
+        if Path("/proc/self/fd").exists()
+        else 0,
+    }
 
 
 def voiced(

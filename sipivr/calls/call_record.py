@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
 
 from media.protocol import KeyWay, LegStatistics
 from sipivr.calls.services import Services
@@ -12,10 +11,6 @@ from sipivr.dialogue.states import CaptureState
 from sipivr.store import write
 from sipivr.ua.negotiation import NegotiatedAudio
 from sipivr.ua.ports import SIPCause, SIPLeg
-
-_OPEN: Final = frozenset(
-    {CaptureState.PAN, CaptureState.EXPIRY, CaptureState.SECURITY_CODE, CaptureState.CONFIRM}
-)
 
 
 class CallRecord:
@@ -37,6 +32,7 @@ class CallRecord:
         self._begun = True
         self._capturing = False
         self._captured = False
+        self._capture = CaptureState.IDLE
         self._outcome: str | None = None
         self._ways: set[KeyWay] = set()
         self._rtp: dict[str, float] = {}
@@ -57,14 +53,21 @@ class CallRecord:
         """A key came; only its way is of interest."""
         self._ways.add(way)
 
-    def capture(self, state: CaptureState) -> None:
-        """The capture machine moved."""
-        if state in _OPEN and not self._capturing:
+    def capture_opening(self) -> None:
+        """The mask is being applied: what a merchant's recorder stops at, before the first capture prompt."""
+        if not self._capturing:
             self._capturing = self._captured = True
             self._services.record(write.capture_started, call=self._call)
-        elif state in {CaptureState.SUBMITTED, CaptureState.DONE, CaptureState.ABORTED} and self._capturing:
+
+    def capture(self, state: CaptureState) -> None:
+        """The capture machine moved; the last state is how the capture went."""
+        self._capture = state
+
+    def capture_closed(self) -> None:
+        """Key entry is over and quiet: recording may go on. Also when the call ends without that."""
+        if self._capturing:
             self._capturing = False
-            self._services.record(write.capture_ended, call=self._call, outcome=state.value)
+            self._services.record(write.capture_ended, call=self._call, outcome=self._capture.value)
 
     def card_wiped(self) -> None:
         """Every digit has been overwritten."""
@@ -106,6 +109,7 @@ class CallRecord:
         if not self._begun:
             self._services.ladders.take(self._sip.call_id, call=self._call, leg=self._leg)
             return
+        self.capture_closed()
         times = self._sip.times
         ended_by = self.ended_by or ("customer" if cause.by_remote else "switch")
         self._services.record(

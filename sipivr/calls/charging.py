@@ -124,6 +124,11 @@ class Charging:
         """Charges and resolutions under way."""
         return len(self._tasks)
 
+    @property
+    def listeners(self) -> int:
+        """Calls that wait to hear how an unknown payment ends."""
+        return len(self._listeners)
+
     def start(
         self, session: PaymentSession, shop: Shop, call: str, card: Card, done: Callable[[ChargeResult], None]
     ) -> None:

@@ -1,9 +1,12 @@
-"""What must happen by the clock: sessions expire, media workers are asked for their figures, data is retired."""
+"""What must happen by the clock: sessions and unclaimed ladders expire, media workers are asked for their
+figures, data is retired.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -52,6 +55,7 @@ class Housekeeping:
                 log.error("housekeeping: %s", error)
 
     async def _expire(self) -> None:
+        self._services.ladders.expire(time.time())
         await self._writer.run(write.expire_sessions)
 
     async def _ask_workers(self) -> None:

@@ -80,7 +80,7 @@ class MediaWorker:
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._seq = 0
-        self._pending: dict[int, asyncio.Future[None]] = {}
+        self._pending: dict[int, tuple[asyncio.Future[None], asyncio.TimerHandle]] = {}
         self._owners: dict[int, LegEvents] = {}
         self._outbox: list[AnyCommand] = []
         self._waiting: deque[bytes] = deque()
@@ -108,8 +108,8 @@ class MediaWorker:
         if self.closed:
             answer.set_exception(MediaRefused("the media worker is gone"))
             return answer
-        self._pending[command.seq] = answer
-        self._loop.call_later(COMMAND_TIMEOUT_S, self._expire, command.seq)
+        timer = self._loop.call_later(COMMAND_TIMEOUT_S, self._expire, command.seq)
+        self._pending[command.seq] = answer, timer
         if not self._outbox:
             self._loop.call_soon(self._flush)
         self._outbox.append(command)
@@ -147,12 +147,35 @@ class MediaWorker:
         if number is not None:
             self.send(UnloadPrompt(seq=self.next_seq(), prompt=number))
 
+    @property
+    def pending(self) -> int:
+        """Commands that are not answered yet."""
+        return len(self._pending)
+
+    @property
+    def prompts(self) -> int:
+        """Prompts that the worker was told to hold."""
+        return len(self._prompts)
+
+    @property
+    def prompt_uses(self) -> int:
+        """By how many playlists and pins they are held."""
+        return sum(self._uses.values())
+
     def _expire(self, seq: int) -> None:
-        answer = self._pending.pop(seq, None)
-        if answer is not None and not answer.done():
-            answer.set_exception(
-                MediaRefused(f"the media worker did not answer within {COMMAND_TIMEOUT_S} s")
-            )
+        self._answered(seq, MediaRefused(f"the media worker did not answer within {COMMAND_TIMEOUT_S} s"))
+
+    def _answered(self, seq: int, error: MediaRefused | None) -> None:
+        answer, timer = self._pending.pop(seq, (None, None))
+        if answer is None or timer is None:
+            return
+        timer.cancel()
+        if answer.done():
+            return
+        if error is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(error)
 
     def _flush(self) -> None:
         commands, self._outbox = self._outbox, []
@@ -205,14 +228,10 @@ class MediaWorker:
     def _dispatch(self, event: AnyEvent) -> None:
         match event:
             case Acknowledged(seq=seq):
-                answer = self._pending.pop(seq, None)
-                if answer is not None and not answer.done():
-                    answer.set_result(None)
+                self._answered(seq, None)
             case Refused(seq=seq, reason=reason):
                 log.warning("media worker %d refused a command: %s", self.index, reason)
-                answer = self._pending.pop(seq, None)
-                if answer is not None and not answer.done():
-                    answer.set_exception(MediaRefused(reason))
+                self._answered(seq, MediaRefused(reason))
             case WorkerStatistics():
                 self.statistics = event
             case MaskApplied(source=leg):
@@ -235,10 +254,8 @@ class MediaWorker:
         self._loop.remove_reader(self._connection.fileno())
         self._loop.remove_writer(self._connection.fileno())
         self._connection.close()
-        for answer in self._pending.values():
-            if not answer.done():
-                answer.set_exception(MediaRefused("the media worker is gone"))
-        self._pending.clear()
+        for seq in list(self._pending):
+            self._answered(seq, MediaRefused("the media worker is gone"))
         self._lost(self)
         owners, self._owners = list(self._owners.values()), {}
         for owner in owners:

@@ -30,6 +30,7 @@ class ProgressBoard:
         self._publish = publish
         self._changed: dict[str, ProgressNotice] = {}
         self._shown: dict[str, ProgressNotice] = {}
+        self._over: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -48,9 +49,11 @@ class ProgressBoard:
         )
 
     def forget(self, call: str) -> None:
-        """The call is over."""
-        self._changed.pop(call, None)
-        self._shown.pop(call, None)
+        """Nothing more will come of the call: its last state is published at the next beat, then forgotten."""
+        self._over.add(call)
+
+    def __len__(self) -> int:
+        return len(self._changed.keys() | self._shown.keys())
 
     async def _beat(self) -> None:
         while True:
@@ -61,3 +64,6 @@ class ProgressBoard:
                 if self._shown.get(call) != notice:
                     self._shown[call] = notice
                     self._publish(notice)
+            over, self._over = self._over, set()
+            for call in over:
+                self._shown.pop(call, None)

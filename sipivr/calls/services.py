@@ -1,38 +1,25 @@
-"""What every call needs, handed in once by the composition root.
-
-Records of calls are written behind the calls' backs. A store that is locked or away for a while must not make
-them untrue, so a record that it does not take waits in `_late` and is written when the store is back, with the
-time at which it happened. Later records queue up behind it.
-"""
+"""What every call needs, handed in once by the composition root."""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import inspect
-import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from sipivr.calls.charging import Charging
+from sipivr.calls.journal import Journal
 from sipivr.calls.ladder_book import LadderBook
 from sipivr.calls.media_link import MediaLink
 from sipivr.calls.progress import ProgressBoard
 from sipivr.dialogue.phrases import Phrase
-from sipivr.store.errors import StoreBusy, StoreError, StoreUnavailable
-from sipivr.store.identifiers import utc_now
 from sipivr.store.records import Merchant, Number, Shop, Trunk
 from sipivr.store.writer import StoreWriter
 
 log = logging.getLogger(__name__)
-
-#: How long a late record waits for its next try, and how many may wait.
-LATE_PAUSE_S: Final = 1.0
-MAX_LATE: Final = 20_000
 
 
 class Prompts(Protocol):
@@ -70,21 +57,6 @@ class Directory(Protocol):
         """How often the session has gone to the gateway."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Record:
-    """Something that happened, and how it is written."""
-
-    number: int
-    at: datetime = field(compare=False)
-    function: Callable[..., Any] = field(compare=False)
-    fields: Mapping[str, Any] = field(compare=False)
-
-    def dated(self) -> Mapping[str, Any]:
-        """The fields with the time at which it happened, where the store wants one."""
-        wanted = "now" in inspect.signature(self.function).parameters
-        return {"now": self.at, **self.fields} if wanted else self.fields
-
-
 @dataclass(slots=True)
 class Services:
     """The rooms of the house that a call walks through.
@@ -108,8 +80,10 @@ class Services:
     today: Callable[[], date]
     counters: dict[str, int] = field(default_factory=dict)
     _writes: set[asyncio.Task[Any]] = field(default_factory=set)
-    _late: list[_Record] = field(default_factory=list)
-    _order: Iterator[int] = field(default_factory=itertools.count)
+    _journal: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._journal = Journal(self.writer, self.background, self.count)
 
     def count(self, name: str) -> None:
         """One more of something."""
@@ -117,62 +91,17 @@ class Services:
 
     def record(self, function: Callable[..., Any], **fields: Any) -> None:
         """Writes to the store behind the call's back; the call goes on whatever becomes of it."""
-        record = _Record(next(self._order), utc_now(), function, fields)
-        if self._late:
-            self._put_off(record)
-        else:
-            self._spawn(self._record(record))
+        self._journal.record(function, fields)
+
+    @property
+    def under_way(self) -> int:
+        """Records and background tasks that have not ended."""
+        return len(self._writes)
 
     async def recorded(self, timeout_s: float) -> None:
         """Waits until everything that `record` was given has been tried."""
         if self._writes:
             await asyncio.wait(self._writes, timeout=timeout_s)
-
-    async def _record(self, record: _Record) -> None:
-        try:
-            await self.writer.run(record.function, **record.fields)
-        except (StoreBusy, StoreUnavailable) as error:
-            log.error("a record must wait (%s): %s", record.function.__name__, error)
-            self._put_off(record)
-        except Exception as error:  # whatever it is, it must not stop what is recorded behind it
-            self._lost(record, error)
-
-    def _put_off(self, record: _Record) -> None:
-        if len(self._late) >= MAX_LATE:
-            self._lost(record, StoreBusy(f"{MAX_LATE} records wait"))
-            return
-        heapq.heappush(self._late, record)
-        if len(self._late) == 1:
-            self._spawn(self._catch_up())
-
-    async def _catch_up(self) -> None:
-        while self._late:
-            record = self._late[0]
-            try:
-                await self.writer.run(record.function, **record.dated())
-            except (StoreBusy, StoreUnavailable):
-                await asyncio.sleep(LATE_PAUSE_S)
-                continue
-            except Exception as error:  # as in `_record`
-                self._lost(record, error)
-            else:
-                self.count("records_late")
-            if self._late[0] is record:
-                heapq.heappop(self._late)
-            else:  # one that happened earlier has come meanwhile
-                self._late.remove(record)
-                heapq.heapify(self._late)
-
-    def _lost(self, record: _Record, error: Exception) -> None:
-        self.count("records_lost")
-        # The store's own errors say no values; others could.
-        reason = str(error) if isinstance(error, StoreError) else type(error).__name__
-        log.error("a record was not written (%s): %s", record.function.__name__, reason)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
 
     def background(self, work: Awaitable[None]) -> None:
         """Runs something that nobody waits for; `recorded` waits for it too."""

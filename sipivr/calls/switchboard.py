@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from media.protocol import DTMFMode, Remote
@@ -80,6 +80,11 @@ class Switchboard:
     def calls(self) -> tuple[Call, ...]:
         """Those with a living leg."""
         return tuple(self._calls.values())
+
+    @property
+    def lines_taken(self) -> int:
+        """Over all numbers."""
+        return sum(self._lines.values())
 
     @property
     def settling(self) -> int:
@@ -153,7 +158,9 @@ class Switchboard:
         self._lines[verdict.number.id] = self._lines.get(verdict.number.id, 0) + 1
         self._empty.clear()
         self._services.ladders.claim(leg.call_id)
-        self._services.background(self._answer(call, leg_id, sdp, trunk, identity))
+        # Queued now, ahead of whatever a CANCEL in the next packet will have to record.
+        recorded = self._record_start(call, leg_id, trunk, identity)
+        self._services.background(self._answer(call, sdp, recorded, trunk, identity))
 
     def _open_media(self, call: Call, invite: IncomingInvite, trunk: Trunk) -> SessionDescription:
         """Chooses worker and port, and makes our answer (or, without an offer, our offer).
@@ -217,7 +224,6 @@ class Switchboard:
         identity: CallIdentity,
         id: str | None = None,
     ) -> None:
-        """Refuses an INVITE; the record is a new one, or `id` where the store has not taken that yet."""
         services = self._services
         services.count(f"refused_{verdict.refusal.value}")
         leg.refuse(verdict.status, dict(verdict.headers))
@@ -239,14 +245,12 @@ class Switchboard:
             id=id,
         )
 
-    async def _answer(
-        self, call: Call, leg_id: str, sdp: SessionDescription, trunk: Trunk, identity: CallIdentity
-    ) -> None:
-        """Records the call, makes the worker take the leg, and answers; or refuses with the reason."""
-        services, leg = self._services, call.sip
-        begun = False
-        try:
-            await services.writer.run(
+    def _record_start(
+        self, call: Call, leg_id: str, trunk: Trunk, identity: CallIdentity
+    ) -> Awaitable[list[object | BaseException]]:
+        writer = self._services.writer
+        return asyncio.gather(
+            writer.enqueue(
                 write.call_started,
                 id=call.id,
                 merchant=call.merchant.id,
@@ -255,26 +259,42 @@ class Switchboard:
                 caller=None if identity.private else identity.caller,
                 caller_withheld="private" if identity.private else None,
                 mode=call.merchant.mode,
-                node=services.node,
-            )
-            begun = True
-            await services.writer.run(
+                node=self._services.node,
+            ),
+            writer.enqueue(
                 write.leg_started,
                 id=leg_id,
                 call=call.id,
                 party="customer",
-                sip_call_id=leg.call_id,
+                sip_call_id=call.sip.call_id,
                 trunk=trunk.id,
-            )
-        except StoreError as error:
-            if begun:
-                self._give_up(call, Refusal.STORE_UNAVAILABLE, error)
-            else:
-                log.error("call %s is refused after admission: %s", call.id, error)
-                call.refused(Refusal.STORE_UNAVAILABLE, recorded=False)
-                verdict = admission.refused(Refusal.STORE_UNAVAILABLE)
-                self._refuse(leg, verdict, trunk, identity, call.id)
+            ),
+            return_exceptions=True,
+        )
+
+    async def _answer(
+        self,
+        call: Call,
+        sdp: SessionDescription,
+        recorded: Awaitable[list[object | BaseException]],
+        trunk: Trunk,
+        identity: CallIdentity,
+    ) -> None:
+        """Once the call is recorded, makes the worker take the leg, and answers; or refuses with the reason."""
+        leg = call.sip
+        call_row, leg_row = await recorded
+        if isinstance(call_row, StoreError):
+            log.error("call %s is refused after admission: %s", call.id, call_row)
+            call.refused(Refusal.STORE_UNAVAILABLE, recorded=False)
+            verdict = admission.refused(Refusal.STORE_UNAVAILABLE)
+            self._refuse(leg, verdict, trunk, identity, call.id)
             return
+        if isinstance(leg_row, StoreError):
+            self._give_up(call, Refusal.STORE_UNAVAILABLE, leg_row)
+            return
+        for row in (call_row, leg_row):
+            if isinstance(row, BaseException):
+                raise row
         if leg.cause is not None or call.media is None:  # CANCEL came while we wrote
             return
         try:
@@ -345,6 +365,7 @@ class Switchboard:
         """A leg is over."""
         call = self._calls.pop(leg.number, None)
         if call is None:
+            self._services.ladders.forget(leg.call_id)
             return
         self._settling.add(call)
         self._line_free(call.number.id)
@@ -361,6 +382,7 @@ class Switchboard:
 
     def turned_away(self, refusal: EdgeRefusal) -> None:
         """A trunk's INVITE that the edge refused leaves a record."""
+        self._services.ladders.forget(refusal.call_id)
         self._services.count(f"edge_{refusal.reason}")
         self._services.record(
             write.call_refused,

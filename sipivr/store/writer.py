@@ -131,13 +131,21 @@ class StoreWriter:
             the disk failed within the commit itself: what matters is read again once the database is back.
             Exception: whatever `function` raises, `errors.Refused` foremost.
         """
-        if not self._accepting:
-            raise StoreUnavailable("the store is not running")
-        if self._queue.qsize() >= self._limit:
-            raise StoreBusy(f"{self._limit} writes are waiting")
+        return await self.enqueue(function, *args, **kwargs)
+
+    def enqueue(
+        self, function: Callable[Concatenate[WritableStore, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """As `run`, but queued before this returns: ahead of every write that is asked for later."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._queue.put(_Job(lambda store: function(store, *args, **kwargs), future, time.perf_counter()))
-        return await asyncio.wrap_future(future)
+        answer = asyncio.wrap_future(future)
+        if not self._accepting:
+            future.set_exception(StoreUnavailable("the store is not running"))
+        elif self._queue.qsize() >= self._limit:
+            future.set_exception(StoreBusy(f"{self._limit} writes are waiting"))
+        else:
+            self._queue.put(_Job(lambda store: function(store, *args, **kwargs), future, time.perf_counter()))
+        return answer
 
     async def stop(self) -> None:
         """Accepts no more, does what was accepted, closes the database. May be called twice."""

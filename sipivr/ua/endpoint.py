@@ -230,7 +230,8 @@ class PJUserAgent:
         edge = dict(self._policy.counters)
         if self._adapter is not None:
             edge["foreign"] = self._adapter.foreign()
-        return UAStatistics(len(self._legs), self._call_limit, self._faults, self.foreign_sdp, edge)
+        buried = sum(map(len, self._buried.values()))
+        return UAStatistics(len(self._legs), self._call_limit, self._faults, self.foreign_sdp, edge, buried)
 
     # For legs.
 

@@ -177,13 +177,17 @@ class UAHandler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UAStatistics:
-    """Numbers for /metrics and doctor."""
+    """Numbers for /metrics and doctor.
+
+    `buried` are pj calls that have ended and wait for their slot to be nobody's.
+    """
 
     calls: int
     call_limit: int
     faults: int
     foreign_sdp: int
     edge: Mapping[str, int] = field(default_factory=dict)
+    buried: int = 0
 
 
 class UserAgent(Protocol):

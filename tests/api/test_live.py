@@ -69,7 +69,7 @@ async def served() -> AsyncIterator[Served]:
         http.config.lifespan = "off"
         task = asyncio.create_task(http.serve())
         async with asyncio.timeout(10):
-            while not http.started:  # noqa: ASYNC110  (uvicorn has a flag, no event)
+            while not http.started:
                 await asyncio.sleep(0.01)
         port = http.servers[0].sockets[0].getsockname()[1]
         try:

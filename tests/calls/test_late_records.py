@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from sipivr.calls import services as rooms
+from sipivr.calls import journal
 from sipivr.calls.services import Services
 from sipivr.store.errors import Conflict, StoreUnavailable
 
@@ -47,7 +47,7 @@ def writer() -> LockedWriter:
 
 @pytest.fixture
 def services(writer: LockedWriter, monkeypatch: pytest.MonkeyPatch) -> Services:
-    monkeypatch.setattr(rooms, "LATE_PAUSE_S", 0.001)
+    monkeypatch.setattr(journal, "LATE_PAUSE_S", 0.001)
     other: Any = None
     return Services(
         node="test",
@@ -95,7 +95,7 @@ async def test_a_record_that_is_refused_does_not_stop_the_others(
 
 
 async def test_what_may_wait_is_bounded(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "MAX_LATE", 2)
+    monkeypatch.setattr(journal, "MAX_LATE", 2)
     for call in "abc":
         services.record(ended, call=call)
     await asyncio.sleep(0.01)

@@ -94,7 +94,7 @@ class Stage:
     async def until(self, sql: str, *parameters: Any, timeout_s: float = 30) -> tuple[Any, ...]:
         """Waits for a query's first row."""
         async with asyncio.timeout(timeout_s):
-            while not (found := self.rows(sql, *parameters)):  # noqa: ASYNC110 - another process
+            while not (found := self.rows(sql, *parameters)):
                 await asyncio.sleep(0.15)
         return found[0]
 

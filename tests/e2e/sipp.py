@@ -110,7 +110,7 @@ class SIPpCustomer:
                 stderr=asyncio.subprocess.STDOUT,
             )
             out, _ = await process.communicate()
-            errors = "".join(path.read_text("latin-1") for path in directory.glob("*errors.log"))  # noqa: ASYNC240 - a local file of the test
+            errors = "".join(path.read_text("latin-1") for path in directory.glob("*errors.log"))
             assert process.returncode == 0, (
                 errors + re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", out.decode())[-1500:]
             )

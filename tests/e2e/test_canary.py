@@ -40,9 +40,10 @@ CANARY = CardInHand("378282246310005", "1130", "8306")
 AMOUNT = 45_217
 #: After the end of the call; what is to be wiped is wiped by then (invariant 2).
 SETTLED_S = 5.0
-#: A field of a key with one digit: `key=4`, `"digit": 7`, `KeyPressed(leg=1, key=4`.
+#: A key with one digit: `key=4`, `"digit": 7`, `KeyPressed(leg=1, key=4`, `pressed 4`.
 _KEY_LOGGED = re.compile(
-    rb"(?i)\b(?:key|keys|digit|digits|signal|dtmf|code|pressed)[\"']?\s*[=:]\s*[\"']?[0-9*#](?![0-9a-z_])"
+    rb"(?i)\b(?:(?:key|keys|digit|digits|signal|dtmf|pressed)[\"']?\s*[=:]?|code[\"']?\s*[=:])"
+    rb"\s*[\"']?[0-9*#](?![0-9a-z_.])"
 )
 
 
@@ -96,7 +97,7 @@ async def leaves(stage: Stage, searcher: ProcessPoolExecutor) -> Searched:
         # While the switch runs, its databases have their WAL beside them.
         files = await asyncio.to_thread(read_files, switch.directory, temporary, cache)
         about = {
-            f"{kind} {name}": Path(f"/proc/{pid}/{name}").read_bytes()  # noqa: ASYNC240 - memory, not a disk
+            f"{kind} {name}": Path(f"/proc/{pid}/{name}").read_bytes()
             for kind, pid in processes.items()
             for name in ("environ", "cmdline", "status")
         }

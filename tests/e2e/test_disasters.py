@@ -26,7 +26,7 @@ async def kill(stage: Stage, kind: str) -> int:
     old = stage.switch.children()[kind]
     os.kill(old, signal.SIGKILL)
     async with asyncio.timeout(20):
-        while stage.switch.children().get(kind, old) == old:  # noqa: ASYNC110 - another process
+        while stage.switch.children().get(kind, old) == old:
             await asyncio.sleep(0.1)
     return old
 

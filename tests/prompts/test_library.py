@@ -141,7 +141,7 @@ async def test_a_full_disk_is_a_tone_or_an_error_but_no_half_file(
         patched.setattr("os.replace", fail)
         with pytest.raises(OSError, match="no space"):
             write_atomically(tmp_path / "x.s16", tones.tone("beep"))
-    assert not any(tmp_path.iterdir())  # noqa: ASYNC240
+    assert not any(tmp_path.iterdir())
 
 
 async def test_real_voices_do_not_hold_up_the_loop(tmp_path: Path) -> None:

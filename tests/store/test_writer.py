@@ -52,6 +52,19 @@ async def test_run_returns_what_is_committed_and_raises_what_is_refused(
     assert figures.jobs == 2 and figures.failures == 0 and figures.run_p99_ms > 0
 
 
+async def test_what_is_enqueued_is_ahead_of_what_is_asked_for_later(
+    world: World, writer: StoreWriter
+) -> None:
+    done: list[str] = []
+    later = asyncio.ensure_future(writer.run(lambda store: done.append("run")))
+    first = writer.enqueue(lambda store: done.append("enqueued"))
+    await asyncio.gather(later, first)
+    assert done == ["enqueued", "run"]
+    await writer.stop()
+    with pytest.raises(StoreUnavailable):
+        await writer.enqueue(lambda store: None)
+
+
 async def test_the_newest_sequence_is_told_in_the_loops_thread(world: World) -> None:
     told: list[tuple[int, int]] = []
     writer = StoreWriter(

@@ -55,7 +55,9 @@ async def test_packets_wait_in_the_socket_for_the_next_incarnation(fake: Fake, j
     child = Child(fake("media-0", "--echo", str(rtp.fileno()), descriptors=(rtp.fileno(),)))
     await child.start()
     assert child.pid is not None
-    os.kill(child.pid, signal.SIGSTOP)
+    stopped = child.pid
+    os.kill(stopped, signal.SIGSTOP)
+    await until(lambda: _state(stopped) == "T")
     peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     peer.settimeout(5)
     peer.sendto(b"", rtp.getsockname())
@@ -132,7 +134,11 @@ async def test_child_dies_with_its_parent(fake: Fake, journal: Journal) -> None:
 
 def _is_alive(pid: int) -> bool:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        return stat.rpartition(")")[2].split()[0] != "Z"
+        return _state(pid) != "Z"
     except FileNotFoundError:
         return False
+
+
+def _state(pid: int) -> str:
+    """One letter, proc_pid_stat(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
