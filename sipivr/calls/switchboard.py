@@ -247,7 +247,7 @@ class Switchboard:
 
     def _record_start(
         self, call: Call, leg_id: str, trunk: Trunk, identity: CallIdentity
-    ) -> Awaitable[list[object | BaseException]]:
+    ) -> Awaitable[tuple[object, object]]:
         writer = self._services.writer
         return asyncio.gather(
             writer.enqueue(
@@ -276,7 +276,7 @@ class Switchboard:
         self,
         call: Call,
         sdp: SessionDescription,
-        recorded: Awaitable[list[object | BaseException]],
+        recorded: Awaitable[tuple[object, object]],
         trunk: Trunk,
         identity: CallIdentity,
     ) -> None:
