@@ -40,9 +40,10 @@ CANARY = CardInHand("378282246310005", "1130", "8306")
 AMOUNT = 45_217
 #: After the end of the call; what is to be wiped is wiped by then (invariant 2).
 SETTLED_S = 5.0
-#: A field of a key with one digit: `key=4`, `"digit": 7`, `KeyPressed(leg=1, key=4`.
+#: A key with one digit: `key=4`, `"digit": 7`, `KeyPressed(leg=1, key=4`, `pressed 4`.
 _KEY_LOGGED = re.compile(
-    rb"(?i)\b(?:key|keys|digit|digits|signal|dtmf|code|pressed)[\"']?\s*[=:]\s*[\"']?[0-9*#](?![0-9a-z_])"
+    rb"(?i)\b(?:(?:key|keys|digit|digits|signal|dtmf|pressed)[\"']?\s*[=:]?|code[\"']?\s*[=:])"
+    rb"\s*[\"']?[0-9*#](?![0-9a-z_.])"
 )
 
 
@@ -130,9 +131,10 @@ async def crawl(switch: Switch) -> dict[str, bytes]:
     return answers
 
 
-def planted_in(result: Searched, log: bytes) -> list[Leak]:
-    """What the search finds when the log of the finished switch is `log`."""
-    return search(replace(result.remains, log=log, files={}, answers={}, processes={}), SOUGHT)
+def planted_in(result: Searched, leak: bytes) -> list[Leak]:
+    """What the search finds when the log of the finished switch goes on with `leak`."""
+    end = b"".join(result.remains.log.splitlines(keepends=True)[-100:])
+    return search(replace(result.remains, log=end + leak, files={}, answers={}, processes={}), SOUGHT)
 
 
 @plays(everything_it_leaves)
@@ -179,8 +181,8 @@ async def test_memory_holds_the_card_no_longer(
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_leak_of_the_card_number_fails_the_search(stage: Stage, result: Searched, form: str) -> None:
     planted = patterns(CANARY.number)[form]
-    log = result.remains.log + b"2026-01-01T00:00:00.000Z DEBUG   sipivr: leak " + planted + b"\n"
-    assert Leak("log", f"PAN: {form}") in planted_in(result, log)
+    leak = b"2026-01-01T00:00:00.000Z DEBUG   sipivr: leak " + planted + b"\n"
+    assert Leak("log", f"PAN: {form}") in planted_in(result, leak)
 
 
 _CODE = CANARY.security_code
@@ -207,8 +209,8 @@ async def test_a_leak_of_the_security_code_fails_the_search(
 ) -> None:
     call, session, *_ = result.remains.company
     line = line.replace("CALL", call).replace("SESSION", session)
-    log = result.remains.log + f"2026-01-01T00:00:00.000Z DEBUG   sipivr: {line}\n".encode()
-    assert any(leak.form.startswith("security code") for leak in planted_in(result, log))
+    leak = f"2026-01-01T00:00:00.000Z DEBUG   sipivr: {line}\n".encode()
+    assert any(found.form.startswith("security code") for found in planted_in(result, leak))
 
 
 @plays(everything_it_leaves)
@@ -218,7 +220,7 @@ async def test_keys_logged_one_by_one_fail_the_search(stage: Stage, result: Sear
         b"2026-01-01T00:00:00.%03dZ DEBUG   sipivr: KeyPressed(leg=7, pressed_as=%c, way=2)\n" % (at, digit)
         for at, digit in enumerate(CANARY.number.encode())
     )
-    assert any("key by key" in leak.form for leak in planted_in(result, result.remains.log + lines))
+    assert any("key by key" in leak.form for leak in planted_in(result, lines))
 
 
 @pytest.mark.asyncio(loop_scope="session")
