@@ -9,7 +9,10 @@ MAKEFLAGS += --no-print-directory
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= sipivr.toml
-export PYTHON VENV PJSUA2
+# What takes long to make survives the clone: built wheels (docker/pjsua2/build.sh) and spoken prompts.
+SIPIVR_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sipivr
+SIPIVR_PROMPTS__CACHE_DIR ?= $(SIPIVR_CACHE)/prompts
+export PYTHON VENV PJSUA2 SIPIVR_CACHE SIPIVR_PROMPTS__CACHE_DIR
 
 .PHONY: help setup setup-run setup-test run init demo test check lint types imports tests format doctor \
 	settings constraints soak prove-packaging clean distclean

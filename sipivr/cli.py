@@ -7,9 +7,11 @@ command line was not understood.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.metadata
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -24,6 +26,7 @@ from sipivr.supervision.serve import serve
 from sipivr.supervision.sockets import PortTakenError
 
 DEFAULT_CONFIG: Final = Path("sipivr.toml")
+SAY_EVERY_S: Final = 2.0
 
 
 class CannotError(Exception):
@@ -93,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.set_defaults(run=_audit_verify)
 
+    prompts = command("prompts", _prompts, "Speak every phrase ahead of time into a cache.")
+    prompts.add_argument("--cache", type=Path, metavar="DIR", help="instead of the settings' own cache")
     command("version", _version, "Print the version.")
     return parser
 
@@ -195,6 +200,36 @@ def _audit_verify(given: argparse.Namespace) -> int:
     except (crypto.KeyFileError, errors.StoreError, OSError, sqlite3.Error) as error:
         raise CannotError(str(error)) from None
     print(f"{rows} rows of the audit log verify.")
+    return 0
+
+
+def _prompts(given: argparse.Namespace) -> int:
+    """Synthesis takes a minute the first time; a second run finds everything."""
+    from sipivr.prompts import PromptLibrary, PromptProgress  # noqa: PLC0415 - loads the voices' libraries
+
+    cache = given.cache or _loaded(given.config)[1].prompt_cache
+    said = time.monotonic()
+
+    def tell(progress: PromptProgress) -> None:
+        nonlocal said
+        if progress.made and time.monotonic() - said > SAY_EVERY_S:
+            said = time.monotonic()
+            print(f"  {progress.done} of {progress.total} ...", flush=True)
+
+    async def speak() -> list[PromptProgress]:
+        library = PromptLibrary(cache)
+        try:
+            return [await library.prepare_fixed(tell), await library.prepare_counts(tell)]
+        finally:
+            await library.aclose()
+
+    done = asyncio.run(speak())
+    total, made = sum(one.total for one in done), sum(one.made for one in done)
+    print(f"{total} prompts in {cache}, {made} of them new.", flush=True)
+    for problem in (problem for one in done for problem in one.problems):
+        print(
+            f"  {problem} is spoken by a stand-in: its voice is missing, see `sipivr doctor`", file=sys.stderr
+        )
     return 0
 
 

@@ -135,9 +135,11 @@ class Call:
         self._record.fault()
         self.sip.hang_up(500)
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: str, *, recorded: bool) -> None:
         """The call was admitted and could not be answered after all; its leg is being refused."""
         self._record.refused(reason)
+        if not recorded:
+            self._record.not_begun()
 
     def info_key(self, key: int) -> None:
         """A key by SIP INFO: no timestamp, so a leg's first key decides whether INFO or media counts."""

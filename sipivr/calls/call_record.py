@@ -29,6 +29,7 @@ class CallRecord:
         self._leg = leg
         self._sip = sip
         self._services = services
+        self._begun = True
         self._capturing = False
         self._captured = False
         self._capture = CaptureState.IDLE
@@ -82,6 +83,10 @@ class CallRecord:
         """The call was admitted, and could not be answered after all."""
         self._outcome, self.ended_by = refusal, "switch"
 
+    def not_begun(self) -> None:
+        """The store did not take the call's rows: nothing can be added to them."""
+        self._begun = False
+
     def fault(self) -> None:
         """The call is ended by a fault of ours."""
         self._outcome, self.ended_by = "fault", "switch"
@@ -101,6 +106,9 @@ class CallRecord:
 
     def ended(self, cause: SIPCause) -> None:
         """The customer's leg is over: the last word of the record, and the ladder."""
+        if not self._begun:
+            self._services.ladders.take(self._sip.call_id, call=self._call, leg=self._leg)
+            return
         self.capture_closed()
         times = self._sip.times
         ended_by = self.ended_by or ("customer" if cause.by_remote else "switch")

@@ -80,12 +80,12 @@ class Journal:
         except (StoreBusy, StoreUnavailable) as error:
             log.error("a record must wait (%s): %s", record.function.__name__, error)
             self._put_off(record)
-        except StoreError as error:
+        except Exception as error:  # whatever it is, it must not stop what is recorded behind it
             self._lost(record, error)
 
     def _put_off(self, record: _Record) -> None:
         if len(self._late) >= MAX_LATE:
-            self._lost(record, "too many records wait")
+            self._lost(record, StoreBusy(f"{MAX_LATE} records wait"))
             return
         heapq.heappush(self._late, record)
         if len(self._late) == 1:
@@ -99,7 +99,7 @@ class Journal:
             except (StoreBusy, StoreUnavailable):
                 await asyncio.sleep(LATE_PAUSE_S)
                 continue
-            except StoreError as error:
+            except Exception as error:  # as in `_record`
                 self._lost(record, error)
             else:
                 self._count("records_late")
@@ -109,6 +109,8 @@ class Journal:
                 self._late.remove(record)
                 heapq.heapify(self._late)
 
-    def _lost(self, record: _Record, error: object) -> None:
+    def _lost(self, record: _Record, error: Exception) -> None:
         self._count("records_lost")
-        log.error("a record was not written (%s): %s", record.function.__name__, error)
+        # The store's own errors say no values; others could.
+        reason = str(error) if isinstance(error, StoreError) else type(error).__name__
+        log.error("a record was not written (%s): %s", record.function.__name__, reason)

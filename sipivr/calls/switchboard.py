@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from media.protocol import DTMFMode, Remote
@@ -25,8 +25,9 @@ from sipivr.calls.rate import CallRate
 from sipivr.calls.services import Services
 from sipivr.dialogue import Dialogue
 from sipivr.store import write
-from sipivr.store.errors import StoreError
 from sipivr.store.identifiers import new_id
+from sipivr.store.records import Call as CallRow
+from sipivr.store.records import Leg as LegRow
 from sipivr.store.records import Trunk
 from sipivr.ua.edge import EdgeRefusal
 from sipivr.ua.identity import CallIdentity, IdentityRules, identify
@@ -160,7 +161,7 @@ class Switchboard:
         self._services.ladders.claim(leg.call_id)
         # Queued now, ahead of whatever a CANCEL in the next packet will have to record.
         recorded = self._record_start(call, leg_id, trunk, identity)
-        self._services.background(self._answer(call, sdp, recorded))
+        self._services.background(self._answer(call, sdp, recorded, trunk, identity))
 
     def _open_media(self, call: Call, invite: IncomingInvite, trunk: Trunk) -> SessionDescription:
         """Chooses worker and port, and makes our answer (or, without an offer, our offer).
@@ -216,7 +217,15 @@ class Switchboard:
             calls_on_number=self._lines.get(number.id, 0) if number else 0,
         )
 
-    def _refuse(self, leg: SIPLeg, verdict: Refused, trunk: Trunk | None, identity: CallIdentity) -> None:
+    def _refuse(
+        self,
+        leg: SIPLeg,
+        verdict: Refused,
+        trunk: Trunk | None,
+        identity: CallIdentity,
+        id: str | None = None,
+    ) -> None:
+        """Refuses an INVITE; the record is a new one, or `id` where the store has not taken that yet."""
         services = self._services
         services.count(f"refused_{verdict.refusal.value}")
         leg.refuse(verdict.status, dict(verdict.headers))
@@ -235,11 +244,13 @@ class Switchboard:
             caller=None if identity.private else identity.caller,
             caller_withheld="private" if identity.private else identity.no_caller_reason or None,
             mode=merchant.mode if merchant else None,
+            id=id,
         )
 
     def _record_start(
         self, call: Call, leg_id: str, trunk: Trunk, identity: CallIdentity
-    ) -> Awaitable[tuple[object, object]]:
+    ) -> asyncio.Future[tuple[CallRow | BaseException, LegRow | BaseException]]:
+        """Queues the call's and its leg's first rows; the results say which of them the store has taken."""
         writer = self._services.writer
         return asyncio.gather(
             writer.enqueue(
@@ -261,31 +272,42 @@ class Switchboard:
                 sip_call_id=call.sip.call_id,
                 trunk=trunk.id,
             ),
+            return_exceptions=True,
         )
 
     async def _answer(
-        self, call: Call, sdp: SessionDescription, recorded: Awaitable[tuple[object, object]]
+        self,
+        call: Call,
+        sdp: SessionDescription,
+        recorded: asyncio.Future[tuple[CallRow | BaseException, LegRow | BaseException]],
+        trunk: Trunk,
+        identity: CallIdentity,
     ) -> None:
         """Once the call is recorded, makes the worker take the leg, and answers; or refuses with the reason."""
         leg = call.sip
-        try:
-            await recorded
-        except StoreError as error:
-            self._give_up(call, Refusal.STORE_UNAVAILABLE, str(error))
+        begun, leg_begun = await recorded
+        if isinstance(begun, BaseException):
+            log.error("call %s is refused after admission: %s", call.id, begun)
+            call.refused(Refusal.STORE_UNAVAILABLE, recorded=False)
+            verdict = admission.refused(Refusal.STORE_UNAVAILABLE)
+            self._refuse(leg, verdict, trunk, identity, call.id)
+            return
+        if isinstance(leg_begun, BaseException):
+            self._give_up(call, Refusal.STORE_UNAVAILABLE, leg_begun)
             return
         if leg.cause is not None or call.media is None:  # CANCEL came while we wrote
             return
         try:
             await call.media.add(call.agreed)
         except MediaRefused as error:
-            self._give_up(call, Refusal.MEDIA_UNAVAILABLE, str(error))
+            self._give_up(call, Refusal.MEDIA_UNAVAILABLE, error)
             return
         leg.answer(sdp)
 
-    def _give_up(self, call: Call, refusal: Refusal, detail: str) -> None:
-        log.error("call %s is refused after admission: %s: %s", call.id, refusal.value, detail)
+    def _give_up(self, call: Call, refusal: Refusal, error: BaseException) -> None:
+        log.error("call %s is refused after admission: %s: %s", call.id, refusal.value, error)
         self._services.count(f"refused_{refusal.value}")
-        call.refused(refusal.value)
+        call.refused(refusal.value, recorded=True)
         verdict = admission.refused(refusal)
         call.sip.refuse(verdict.status, dict(verdict.headers))
 

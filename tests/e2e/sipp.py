@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import re
 import socket
 import tempfile
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.harness import Switch, free_port
+from bench.harness import Switch
 from media.dsp import g711
 from media.dsp.tones import dtmf_tone
 from media.protocol import KEY_CHARACTERS, KeyWay
@@ -89,7 +91,7 @@ class SIPpCustomer:
             directory = Path(name)
             scenario = directory / "customer.xml"
             inband = self._way is KeyWay.INBAND
-            rtp_port = free_port(socket.SOCK_DGRAM) & ~1
+            rtp_port = _free_rtp_port()
             scenario.write_text(
                 SCENARIO.format(
                     caller=self._switch.caller,
@@ -137,3 +139,14 @@ class SIPpCustomer:
         g711.encode(samples, np.zeros(0, np.intp), coded)
         (directory / "keys.ulaw").write_bytes(coded.tobytes())
         return '  <nop><action><exec rtp_stream="keys.ulaw,1,0,PCMU/8000"/></action></nop>'
+
+
+def _free_rtp_port() -> int:
+    """SIPp takes four ports from here on; outside the kernel's own range nobody is given one of them meanwhile."""
+    for port in random.sample(range(16_000, 24_000, 10), 100):
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for offset in range(4):
+                probe = probes.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                probe.bind(("127.0.0.1", port + offset))
+            return port
+    raise RuntimeError("no four free UDP ports in a row")

@@ -169,6 +169,7 @@ class WhileLocked:
     """Calls that were up when the database was locked, one that came then, and one after it."""
 
     refused: int
+    refusals: list[dict[str, Any]]
     left: Ended
     charging: Ended
     next: Ended
@@ -182,7 +183,7 @@ async def finds_the_store_locked(stage: Stage) -> WhileLocked:
         await asyncio.gather(_up_to_the_confirmation(charging), leaving.identify())
         async with locked(own):
             unlocked = asyncio.get_running_loop().time() + LOCKED_S
-            await leaving.answer("41111")
+            await leaving.customer.key("a part of the card number", "41111")
             leaving.hang_up()
             refused = await own.dial(ROOMY_NUMBER)
             await charging.customer.key("1 to agree", "1")
@@ -198,6 +199,7 @@ async def finds_the_store_locked(stage: Stage) -> WhileLocked:
         both = (leaving.session, charging.session)
         return WhileLocked(
             cause.status,
+            (await own.switch.get("/v1/calls?refusal=store_unavailable"))["data"],
             gone,
             charged,
             ended,
@@ -213,8 +215,11 @@ async def _up_to_the_confirmation(customer: Visit) -> None:
 
 
 @plays(finds_the_store_locked)
-async def test_a_call_that_cannot_be_recorded_is_refused(stage: Stage, result: WhileLocked) -> None:
+async def test_a_call_that_cannot_be_recorded_is_refused_and_recorded_later(
+    stage: Stage, result: WhileLocked
+) -> None:
     assert result.refused == 503
+    assert [(call["outcome"], call["sip_status"]) for call in result.refusals] == [("refused", 503)]
 
 
 @plays(finds_the_store_locked)

@@ -17,8 +17,8 @@ from tests.e2e.visit import visit
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-#: Speech of one message may differ by this much: frames at the edge of the ear's threshold.
-HEARING_MS = 300
+#: The same message is heard to be as long within this: a busy machine loses some frames.
+HEARING = 0.3
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class TurnedAway:
     """A call whose three tries were refused."""
 
     call: dict[str, Any]
-    #: Speech after the first refusal and after the last one, ms.
-    first_ms: int
+    #: Speech from the last refusal to the end of the call.
     last_ms: int
     reasons: list[str]
 
@@ -79,18 +78,16 @@ async def _try(stage: Stage, number: str) -> TurnedAway:
     customer = Customer(call)
     await call.ears.speech()
     await call.ears.listen(800)
-    heard = []
     for _ in range(3):
         await customer.key("a number", number)
         spoken = call.ears.spoken_ms
         # The last answer is followed by the end of the call.
         with contextlib.suppress(ConnectionError):
             await customer.prompted()
-        heard.append(call.ears.spoken_ms - spoken)
     await call.ended(30)
     record = await stage.find_call(call.sip.call_id)
     rows = stage.rows("SELECT reason FROM claim_failure WHERE call = ? ORDER BY id", record["id"])
-    return TurnedAway(record, heard[0], heard[-1], [row[0] for row in rows])
+    return TurnedAway(record, call.ears.spoken_ms - spoken, [row[0] for row in rows])
 
 
 async def tries_used(stage: Stage) -> TurnedAway:
@@ -114,6 +111,8 @@ WRONG: dict[str, Any] = {
     "used": tries_used,
 }
 
+ALIKE: dict[str, Any] = {**WRONG, "a slip of the finger": MISSPELT}
+
 
 @pytest.mark.parametrize("reason", [pytest.param(name, marks=plays(WRONG[name])) for name in WRONG])
 async def test_a_refused_number_ends_the_call_after_three_tries(
@@ -126,15 +125,15 @@ async def test_a_refused_number_ends_the_call_after_three_tries(
     assert result.reasons == [reason] * 3
 
 
-@pytest.mark.parametrize("reason", [pytest.param(name, marks=plays(WRONG[name])) for name in WRONG])
-async def test_all_refusals_sound_alike(stage: Stage, result: TurnedAway, reason: str) -> None:
-    wrong: TurnedAway = await stage.outcome(WRONG["wrong"])
-    assert abs(result.first_ms - wrong.first_ms) <= HEARING_MS
-    assert abs(result.last_ms - wrong.last_ms) <= HEARING_MS
+def shape(away: TurnedAway) -> list[Any]:
+    """What became of the call, without whose and when."""
+    call = away.call
+    told = [(entry["type"], entry["detail"]) for entry in call["timeline"]]
+    return [call["status"], call["outcome"], call["ended_by"], call["sip_status"], told]
 
 
-@plays(MISSPELT)
-async def test_a_slip_of_the_finger_is_refused_alike(stage: Stage, result: TurnedAway) -> None:
+@pytest.mark.parametrize("reason", [pytest.param(name, marks=plays(ALIKE[name])) for name in ALIKE])
+async def test_all_refusals_are_alike(stage: Stage, result: TurnedAway, reason: str) -> None:
     wrong: TurnedAway = await stage.outcome(WRONG["wrong"])
-    assert result.call["outcome"] == "identification_refused"
-    assert abs(result.first_ms - wrong.first_ms) <= HEARING_MS
+    assert shape(result) == shape(wrong)
+    assert result.last_ms == pytest.approx(wrong.last_ms, rel=HEARING)
