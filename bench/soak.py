@@ -210,7 +210,7 @@ async def _soak(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
         for kind in dict.fromkeys(PATTERN):
             await callers.play(kind)
         await callers.in_a_row(args.warm_up, skip=SLOW)
-        await callers.at_once(args.at_once, "identifies")
+        await callers.at_once(args.at_once)
         was = await census.before(switch, phone)
         warm, began = callers.played, time.monotonic()
         callers.outcomes.clear()
