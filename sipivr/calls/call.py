@@ -34,6 +34,7 @@ from sipivr.calls.charging import (
     ChargeResult,
     ChargeUnknown,
     OnlyTestCards,
+    Resolved,
 )
 from sipivr.calls.media_leg import MediaLeg
 from sipivr.calls.media_link import MediaRefused, MediaWorker
@@ -376,10 +377,17 @@ class Call:
             case ChargeDeclined(category=category):
                 self.feed(events.ChargeDeclined(attempt, events.DeclineClass(category.value)))
             case ChargeUnknown(payment=payment):
-                self._services.charging.listen(payment.id, lambda late: self._charged(attempt, late))
+                self._services.charging.listen(payment.id, lambda known: self._resolved(attempt, known))
                 self.feed(events.ChargeUnknown(attempt))
             case ChargeImpossible() | OnlyTestCards():
                 self.feed(events.GatewayUnavailable(attempt))
+
+    def _resolved(self, attempt: int, result: Resolved) -> None:
+        """An unknown outcome is known: charged, or surely not (then no card is to blame)."""
+        if isinstance(result, ChargeApproved):
+            self.feed(events.ChargeApproved(attempt))
+        else:
+            self.feed(events.ChargeDeclined(attempt, events.DeclineClass.TRY_LATER))
 
     def _show(self, progress: effects.PublishProgress) -> None:
         if self.session is None:

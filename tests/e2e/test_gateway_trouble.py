@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from tests.e2e.conftest import SHOP_WITHOUT_GATEWAY, Stage, plays
-from tests.e2e.visit import LOST_ANSWER, SLOW, Ended, check, visit
+from tests.e2e.visit import LOST_ANSWER, LOST_REQUEST, SLOW, Ended, check, visit
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -88,3 +91,29 @@ async def is_answered_after_the_call(stage: Stage) -> Ended:
 @plays(is_answered_after_the_call)
 async def test_an_outcome_that_comes_after_the_call_is_recorded(stage: Stage, result: Ended) -> None:
     await check(stage, result, outcome="unconfirmed", session="paid", charges=1)
+
+
+async def loses_the_request(stage: Stage) -> dict[str, Any]:
+    """The card left us and never arrived: surely not charged once the gateway's silence is final."""
+    async with stage.another("lost", environment={"SIPIVR_GATEWAY__FINAL_AFTER_S": "3"}) as own:
+        customer = await visit(own)
+        await customer.identify()
+        await customer.pay(LOST_REQUEST)
+        ended = await customer.ended(60)
+        (payment,) = await own.payments_of(ended.session)
+        settling = ""
+        async with asyncio.timeout(20):
+            while not settling.endswith(" 0.0"):
+                metrics = (await own.switch.api.get("/metrics")).text.splitlines()
+                settling = next(line for line in metrics if "settling" in line and not line.startswith("#"))
+                await asyncio.sleep(0.3)
+        return {"call": ended.call, "payment": payment, "charges": await own.charges(ended.session)}
+
+
+@plays(loses_the_request)
+async def test_a_lost_request_ends_as_not_charged_and_leaves_nothing_waiting(
+    stage: Stage, result: dict[str, Any]
+) -> None:
+    assert result["payment"]["status"] == "not_charged"
+    assert result["charges"] == []
+    assert result["call"]["outcome"] == "declined"

@@ -14,6 +14,7 @@ from tests.e2e.conftest import Stage
 #: Cards of docs/simulator.md, with an expiry and a security code that any of them takes.
 DECLINED = CardInHand("4000000000001000", "1230", "123")
 SLOW = CardInHand("4000000000024002", "1230", "123")
+LOST_REQUEST = CardInHand("4000000000018004", "1230", "123")
 LOST_ANSWER = CardInHand("4000000000017006", "1230", "123")
 
 
