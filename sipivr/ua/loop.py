@@ -68,20 +68,21 @@ class PJLoop:
         self._endpoint = endpoint
         self._on_fault = on_fault
         self._loop = asyncio.get_running_loop()
-        # pj_ioqueue_t begins with the epoll descriptor (pjproject 2.17, os_linux epoll back end).
-        self._descriptor = int(ctypes.c_int.from_address(int(endpoint.libGetSipIoqueueHandle())).value)
+        self._descriptor = _epoll_descriptor(endpoint)
         self._posted: deque[Callable[[], None]] = deque()
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begins to watch."""
-        self._loop.add_reader(self._descriptor, self._readable)
+        if self._descriptor is not None:
+            self._loop.add_reader(self._descriptor, self._readable)
         self._timer = self._loop.call_later(_TIMER_S, self._tick)
 
     def stop(self) -> None:
         """Ends watching; what was posted still runs."""
-        self._loop.remove_reader(self._descriptor)
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -114,4 +115,13 @@ class PJLoop:
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(_TIMER_S, self._tick)
-        self._endpoint.libHandleEvents(0)
+        self._readable()
+
+
+def _epoll_descriptor(endpoint: pj.Endpoint) -> int | None:
+    """Of pjsip's sockets; None where this pjsua2 has none to show (PyPI's 2.15.1 uses select): the timer serves."""
+    handle = getattr(endpoint, "libGetSipIoqueueHandle", None)
+    if handle is None:
+        return None
+    # pj_ioqueue_t begins with the epoll descriptor (pjproject 2.17, os_linux epoll back end).
+    return int(ctypes.c_int.from_address(int(handle())).value)
