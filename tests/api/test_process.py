@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
@@ -133,7 +134,7 @@ async def test_serve_with_tls(world: World):
         .serial_number(1)
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem, private = world.base / "c.pem", world.base / "k.pem"
@@ -147,7 +148,7 @@ async def test_serve_with_tls(world: World):
     process = await _serve(config, port)
     trust = ssl.create_default_context(cafile=str(pem))
     async with httpx.AsyncClient(verify=trust) as client:
-        answer = await client.get(f"https://localhost:{port}/healthz")
+        answer = await client.get(f"https://127.0.0.1:{port}/healthz")
         assert answer.json() == {"status": "ok"}
         assert "max-age" in answer.headers["strict-transport-security"]
     await _stop(process)

@@ -10,9 +10,11 @@ import ssl
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+import sipivr
 from sipivr.gateway import gmo, gmo_wire
 from sipivr.gateway.gmo import GMOGateway, GMOSettings
 from sipivr.gateway.port import (
@@ -76,6 +78,10 @@ def clean(text: str) -> None:
         assert forbidden not in text
 
 
+#: Where our package lies; the clone's own directory may be called sipivr as well.
+OURS = str(Path(sipivr.__file__).parent)
+
+
 def whole_traceback(exc: BaseException) -> str:
     """The traceback with locals, and with every exception that hangs on it, suppressed ones too."""
     texts, seen, waiting = [], set(), [exc]
@@ -87,7 +93,7 @@ def whole_traceback(exc: BaseException) -> str:
         texts.append(repr(one) + repr(one.args) + repr(vars(one)))
         # The test's own frames hold the card's number; the adapter's begin below.
         trace = one.__traceback__
-        while trace is not None and "/sipivr/" not in trace.tb_frame.f_code.co_filename:
+        while trace is not None and not trace.tb_frame.f_code.co_filename.startswith(OURS):
             trace = trace.tb_next
         texts.extend(
             traceback.TracebackException(type(one), one, trace, capture_locals=True).format(chain=False)
