@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -27,11 +28,14 @@ READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 
 
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    """A port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port that is free for UDP and TCP, from below the kernel's own range, where nobody is given it meanwhile."""
+    for port in random.sample(range(10_000, 16_000), 200):
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                probes.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port between 10000 and 16000")
 
 
 class SwitchFailed(Exception):
@@ -242,7 +246,7 @@ async def running_switch(
         plant: adds rows to `switch.db` before the first start, as an installation's own seeding would.
     """
     ports = {
-        "sip": free_port(socket.SOCK_DGRAM),
+        "sip": free_port(),
         "api": free_port(),
         "simulator": free_port(),
     }

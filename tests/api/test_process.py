@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sqlite3
 import ssl
 import subprocess
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from api import __main__ as entry
+from bench.harness import free_port
 from sipivr.store import read
 from sipivr.store.records import Role
 from tests.api.conftest import World
@@ -30,14 +30,8 @@ from tests.api.conftest import World
 ROOT = Path(__file__).parents[2]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def _settings(world: World, more: str = "") -> tuple[Path, int]:
-    port = _free_port()
+    port = free_port()
     path = world.base / "sipivr.toml"
     path.write_text(f'[api]\nlisten = "127.0.0.1:{port}"\n{more}\n[log]\nformat = "json"\n')
     return path, port

@@ -175,11 +175,6 @@ async def test_jobs_that_wait_together_are_one_commit_and_each_has_its_own_fate(
         begun.set()
         return gate.wait(10)
 
-    async def release() -> None:
-        await asyncio.to_thread(begun.wait, 10)
-        await asyncio.sleep(0)
-        gate.set()
-
     def fail(store: WritableStore) -> None:
         with transaction(store) as tx:
             tx.event("never", None, None, {})
@@ -191,10 +186,13 @@ async def test_jobs_that_wait_together_are_one_commit_and_each_has_its_own_fate(
             tx.run("UPDATE number SET merchant = 'mer_none'")
 
     jobs = [create(world, "A1"), fail, create(world, "A1"), breaks_a_rule, create(world, "A2")]
-    *results, _ = await asyncio.gather(
-        writer.run(block), *(writer.run(job) for job in jobs), release(), return_exceptions=True
-    )
-    _, first, failed, second, broken, last = results
+    blocked = writer.enqueue(block)
+    # Only when the thread is busy with this one is it sure that the others wait together.
+    assert await asyncio.to_thread(begun.wait, 10)
+    waiting = [writer.enqueue(job) for job in jobs]
+    gate.set()
+    assert await blocked
+    first, failed, second, broken, last = await asyncio.gather(*waiting, return_exceptions=True)
     assert isinstance(first, PaymentSession) and isinstance(last, PaymentSession)
     assert isinstance(failed, ValueError) and isinstance(broken, sqlite3.IntegrityError)
     assert isinstance(second, OrderInProgress) and second.session == first.id
