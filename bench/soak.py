@@ -48,6 +48,8 @@ SLOW: Final = ("pays", "card_number", "wrong_number")
 ALLOWED_KB: Final = 1024
 ROUND_CALLS: Final = 100
 _PATIENCE_S: Final = 90.0
+#: Progress is shown this often.
+SAY_EVERY_S: Final = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +87,7 @@ class Callers:
         self._phone = phone
         self._number_id, self._number = number
         self._off = off
+        self._said = time.monotonic()
         self.outcomes: Counter[str] = Counter()
         self.surprises: list[str] = []
 
@@ -112,6 +115,9 @@ class Callers:
             ended = "failed"
             self.surprises.append(f"a call of kind {kind}: {type(error).__name__} {error}")
         self.outcomes[f"{kind}: {ended}"] += 1
+        if time.monotonic() - self._said > SAY_EVERY_S:
+            self._said = time.monotonic()
+            print(f"  {self.played} calls so far", flush=True)
 
     async def _dial(self, number: str = "", caller: str = "") -> PhoneCall:
         return await self._phone.dial(
