@@ -91,7 +91,7 @@ class Sender(Protocol):
         """Takes a larger packet array."""
 
     def set_destination(self, row: int, remote: Remote | None) -> None:
-        """Where a row's packets go; None for nowhere."""
+        """Where a row's packets go; with None they go nowhere."""
 
     def send(self, index: int, rows: Index) -> int:
         """Sends the packets of some rows from one socket and says how many went."""

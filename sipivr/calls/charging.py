@@ -115,7 +115,7 @@ class Charging:
         self._gateways = gateways
         self._final_after_s = final_after_s
         self._clock = clock
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         self._listeners: dict[str, Listener] = {}
         self.outcomes: dict[str, int] = {}
 
@@ -166,7 +166,14 @@ class Charging:
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Future[None]) -> None:
+        """A task that failed leaves its intent open: the next start asks the gateway, and it is said here."""
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._count("faults")
+            log.error("a charge or its resolution failed: %s", type(task.exception()).__name__)
 
     # -- a charge ---------------------------------------------------------------------------------------
 

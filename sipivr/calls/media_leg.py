@@ -101,6 +101,8 @@ class MediaLeg:
         """Tells the worker what a re-INVITE or a late answer changed."""
         self._added, self._agreed = True, agreed
         self._remote = remote = Remote(agreed.remote_address, agreed.remote_port)
+        if not self._symmetric:
+            self.worker.ports.move(self.number, self._socket, remote)
         return self.worker.send(
             UpdateLeg(
                 seq=self.worker.next_seq(),
@@ -117,7 +119,7 @@ class MediaLeg:
 
     def may_move_to(self, remote: Remote) -> bool:
         """Whether a peer that moves to `remote` may stay on this port (port-sharing rule one)."""
-        return self._symmetric or self.worker.ports.move(self.number, self._socket, remote)
+        return self._symmetric or self.worker.ports.may_move(self.number, self._socket, remote)
 
     def open_bridge_mask(self, mask: MaskMode) -> asyncio.Future[None]:
         """Plays `mask` into the three-way bridge behind this leg; `MaskApplied` says when it is on."""

@@ -53,14 +53,17 @@ class PortTable:
                 return index
         raise PortsExhausted(f"none of {len(self._ports)} RTP ports can take another leg of this peer")
 
+    def may_move(self, leg: int, index: int, remote: Remote | None) -> bool:
+        """Whether the leg may stay on its port with a new peer address. Changes nothing."""
+        peers = self._ports[index].peers
+        return remote not in [peer for other, peer in peers.items() if other != leg]
+
     def move(self, leg: int, index: int, remote: Remote | None) -> bool:
-        """Whether the leg may stay on its port with a new peer address; notes it if so."""
-        port = self._ports[index]
-        others = [peer for other, peer in port.peers.items() if other != leg]
-        if remote in others:
-            return False
-        port.peers[leg] = remote
-        return True
+        """As `may_move`; notes the new address if it may."""
+        allowed = self.may_move(leg, index, remote)
+        if allowed:
+            self._ports[index].peers[leg] = remote
+        return allowed
 
     def retake(self, leg: int, index: int, peer: Remote | None) -> int:
         """The same port as in the worker's former life, for a leg that moves into its successor."""

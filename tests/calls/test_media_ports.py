@@ -53,6 +53,8 @@ def test_a_peer_may_not_move_onto_anothers_address() -> None:
     table.take(1, PEER, source_known=True)
     table.take(2, OTHER, source_known=True)
     assert not table.move(2, 0, PEER)
+    assert table.may_move(2, 0, Remote("192.0.2.4", 4000))
+    assert not table.may_move(1, 0, OTHER), "asking has moved nobody"
     assert table.move(2, 0, Remote("192.0.2.3", 4000))
     assert table.take(3, OTHER, source_known=True) == 0
 
