@@ -67,10 +67,6 @@ class Switch:
         except Problem:
             return None
 
-    async def answers(self) -> bool:
-        """Whether commands would be carried out now."""
-        return await self.status() is not None
-
     async def connected(self, timeout_s: float) -> bool:
         """Waits for the switch; False if it does not come in time."""
         return await self._client.wait_connected(timeout_s)

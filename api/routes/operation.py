@@ -32,12 +32,16 @@ async def health() -> dict[str, str]:
 
 @router.get("/readyz", operation_id="readiness")
 async def readiness(deps: Deps) -> JSONResponse:
-    """Whether reads and writes work: 503 if either does not."""
-    records, switch = await asyncio.gather(_readable(deps), deps.switch.answers())
-    return JSONResponse(
-        {"ready": records and switch, "records": records, "switch": switch},
-        status_code=200 if records and switch else 503,
-    )
+    """Whether reads, writes and calls work: 503 if one of them does not."""
+    records, status = await asyncio.gather(_readable(deps), deps.switch.status())
+    # A switch that has just come back answers commands before its media workers have found it again.
+    parts = {
+        "records": records,
+        "switch": status is not None,
+        "media": bool(status and status.get("workers")),
+    }
+    ready = all(parts.values())
+    return JSONResponse({"ready": ready, **parts}, status_code=200 if ready else 503)
 
 
 async def _readable(deps: Dependencies) -> bool:

@@ -38,7 +38,10 @@ class Directory:
 
 
 class NoCalls:
-    """No call is running."""
+    """No call is running; `workers` media workers are connected."""
+
+    def __init__(self) -> None:
+        self.workers = 1
 
     async def hang_up(self, call: str, /) -> bool:
         return False
@@ -47,7 +50,7 @@ class NoCalls:
         return None
 
     def status(self) -> Mapping[str, str | int | bool]:
-        return {"node": "node1", "calls": 0, "legs": 0, "workers": 1, "draining": False}
+        return {"node": "node1", "calls": 0, "legs": 0, "workers": self.workers, "draining": False}
 
 
 class SwitchEnd:
@@ -56,7 +59,8 @@ class SwitchEnd:
     def __init__(self, paths: config.Paths, writer: StoreWriter) -> None:
         self.commands: list[AnyCommand] = []
         self.delay_s = 0.0
-        self._carry_out = Commands(writer, Directory(paths), NoCalls())
+        self.calls = NoCalls()
+        self._carry_out = Commands(writer, Directory(paths), self.calls)
         self._path = paths.control_socket
         self._server: ControlServer | None = None
 

@@ -51,7 +51,8 @@ async def test_a_missing_database_is_503_until_it_is_there(world: World, monkeyp
             answer = await client.get("/v1/shops")
             assert_problem(answer, 503, "store_unavailable")
             assert answer.headers["retry-after"]
-            assert (await client.get("/readyz")).json() == {"ready": False, "records": False, "switch": True}
+            ready = (await client.get("/readyz")).json()
+            assert ready == {"ready": False, "records": False, "switch": True, "media": True}
             (tmp_path / "switch.db").symlink_to(world.paths.switch_db)
             assert (await client.get("/v1/shops")).status_code == 200
     finally:

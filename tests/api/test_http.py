@@ -197,10 +197,17 @@ async def test_the_reference_needs_nothing_from_elsewhere(world: World):
 async def test_health_and_readiness(world: World):
     assert (await world.nobody.get("/healthz")).json() == {"status": "ok"}
     ready = await world.nobody.get("/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"ready": True, "records": True, "switch": True})
+    everything = {"ready": True, "records": True, "switch": True, "media": True}
+    assert (ready.status_code, ready.json()) == (200, everything)
+    world.switch.calls.workers = 0
+    deaf = await world.nobody.get("/readyz")
+    assert (deaf.status_code, deaf.json()) == (503, everything | {"ready": False, "media": False})
     await world.stop_switch()
     down = await world.nobody.get("/readyz")
-    assert (down.status_code, down.json()) == (503, {"ready": False, "records": True, "switch": False})
+    assert (down.status_code, down.json()) == (
+        503,
+        {"ready": False, "records": True, "switch": False, "media": False},
+    )
 
 
 async def test_metrics_are_for_this_machine_or_a_key(world: World):
