@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 #: Largest message either side may send, bytes. Well under the ~213 kB that a seqpacket socket takes.
 MAX_MESSAGE_BYTES: Final = 65_536
@@ -73,6 +73,26 @@ class Direction(enum.StrEnum):
     INACTIVE = "inactive"
 
 
+class CryptoSuite(enum.StrEnum):
+    """SRTP transforms by their SDES names (RFC 4568 §6.2, RFC 7714 §14.2)."""
+
+    AES_CM_128_HMAC_SHA1_80 = "AES_CM_128_HMAC_SHA1_80"
+    AES_CM_128_HMAC_SHA1_32 = "AES_CM_128_HMAC_SHA1_32"
+    AEAD_AES_128_GCM = "AEAD_AES_128_GCM"
+
+
+class SRTPKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Master key and salt, one after the other, for each direction (RFC 3711 §8.2; 30 bytes, GCM 28)."""
+
+    suite: CryptoSuite
+    send: bytes
+    receive: bytes
+
+    def __repr__(self) -> str:
+        """Shows the suite, never a key."""
+        return f"SRTPKeys({self.suite.value})"
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
     """Base of all commands. `seq` comes back in `Acknowledged` or `Refused`, exactly once."""
 
@@ -91,6 +111,10 @@ class AddLeg(Command, frozen=True, kw_only=True):
 
     Two legs on one socket must differ in `remote`; the worker refuses otherwise (port-sharing rule one), and
     refuses a second leg with an unknown or symmetric, not yet latched source (rule two).
+
+    `rtcp` is where reports go, None for nowhere; with `rtcp_mux` they share the RTP port both ways (RFC 5761).
+    `comfort_noise`: the peer offered payload type 13, which may then mean silence (RFC 3389). With `srtp` the
+    leg neither sends nor takes anything in clear. `ptime_ms` is that of what we send.
     """
 
     leg: int
@@ -102,10 +126,18 @@ class AddLeg(Command, frozen=True, kw_only=True):
     direction: Direction = Direction.SENDRECV
     symmetric: bool = False
     dtmf: DTMFMode = DTMFMode.AUTO
+    rtcp: Remote | None = None
+    rtcp_mux: bool = False
+    comfort_noise: bool = False
+    srtp: SRTPKeys | None = None
 
 
 class UpdateLeg(Command, frozen=True, kw_only=True):
-    """Replaces what was negotiated for a leg (re-INVITE, UPDATE). Masks, connections and playlist stay."""
+    """Replaces what was negotiated for a leg (re-INVITE, UPDATE). Masks, connections and playlist stay.
+
+    Keys that are those of before continue their SRTP context; others start a new one. `socket`: the leg moves
+    to another of the worker's sockets (its peer's new address stood on the old one already); None stays.
+    """
 
     leg: int
     codec: Codec
@@ -115,6 +147,11 @@ class UpdateLeg(Command, frozen=True, kw_only=True):
     direction: Direction = Direction.SENDRECV
     symmetric: bool = False
     dtmf: DTMFMode = DTMFMode.AUTO
+    rtcp: Remote | None = None
+    rtcp_mux: bool = False
+    comfort_noise: bool = False
+    srtp: SRTPKeys | None = None
+    socket: int | None = None
 
 
 class RemoveLeg(Command, frozen=True, kw_only=True):
@@ -281,6 +318,13 @@ class RTPTimeout(Event, frozen=True, kw_only=True):
     seconds: float
 
 
+class SourceLatched(Event, frozen=True, kw_only=True):
+    """A symmetric leg's real source is known and locked, or has moved as RTP allows it to."""
+
+    leg: int
+    remote: Remote
+
+
 class LegFault(Event, frozen=True, kw_only=True):
     """Something went wrong on a leg; what it hears of masked sources is silence from here on."""
 
@@ -289,7 +333,14 @@ class LegFault(Event, frozen=True, kw_only=True):
 
 
 class LegStatistics(Event, frozen=True, kw_only=True):
-    """What the RTP layer counted for a leg since it was added."""
+    """What the RTP layer counted for a leg since it was added.
+
+    `packets_refused` were of the right source and no use (payload type, malformed); `packets_foreign` came to
+    the leg's port from a source that is not the leg's while it was waiting or latched. `clock_ppm` is the
+    peer's clock against ours. `round_trip_ms`, `remote_lost` and `remote_jitter_ms` are from the peer's
+    reports (RFC 3550 §6.4), None before the first. `mos` (ITU-T G.107) rates what we hear, `remote_mos` what
+    the peer hears.
+    """
 
     leg: int
     packets_received: int
@@ -300,6 +351,18 @@ class LegStatistics(Event, frozen=True, kw_only=True):
     jitter_ms: float
     keys_inband: int
     keys_rfc4733: int
+    packets_duplicate: int = 0
+    packets_foreign: int = 0
+    srtp_failed: int = 0
+    resyncs: int = 0
+    frames_concealed: int = 0
+    buffer_ms: float = 0.0
+    clock_ppm: float = 0.0
+    round_trip_ms: float | None = None
+    remote_lost: int | None = None
+    remote_jitter_ms: float | None = None
+    mos: float | None = None
+    remote_mos: float | None = None
 
 
 class WorkerStatistics(Event, frozen=True, kw_only=True):
@@ -333,6 +396,7 @@ AnyEvent = (
     | MaskApplied
     | PlayFinished
     | RTPTimeout
+    | SourceLatched
     | LegFault
     | LegStatistics
     | WorkerStatistics

@@ -35,6 +35,7 @@ from media.protocol import (
     PlayFinished,
     Refused,
     RTPTimeout,
+    SourceLatched,
     UnloadPrompt,
     WorkerStatistics,
     decode_events,
@@ -236,7 +237,7 @@ class MediaWorker:
                 self.statistics = event
             case MaskApplied(source=leg):
                 self._tell(leg, event)
-            case KeyPressed(leg=leg) | PlayFinished(leg=leg) | RTPTimeout(leg=leg):
+            case KeyPressed(leg=leg) | PlayFinished(leg=leg) | RTPTimeout(leg=leg) | SourceLatched(leg=leg):
                 self._tell(leg, event)
             case LegFault(leg=leg) | LegStatistics(leg=leg):
                 self._tell(leg, event)
