@@ -13,6 +13,7 @@ import pytest
 from media.dsp import tones
 from media.engine import Engine
 from media.protocol import (
+    PROTOCOL_VERSION,
     Acknowledged,
     AddLeg,
     Codec,
@@ -61,7 +62,7 @@ def speak(engine: Engine, worker: WorkerProcess, ticks: int) -> None:
 
 
 def test_hello_names_sockets(worker: WorkerProcess, sockets: list[socket.socket]) -> None:
-    assert worker.hello.version == 1
+    assert worker.hello.version == PROTOCOL_VERSION
     assert worker.hello.sockets == (remote_of(sockets[0]),)
     assert worker.hello.pid == worker.process.pid
 
