@@ -102,7 +102,7 @@ class Switch:
                 await self.stop()
                 raise SwitchFailed(self.log_tail()) from None
         self._api = httpx.AsyncClient(
-            base_url=self.api_url, headers={"Authorization": f"Bearer {self.api_key}"}, timeout=15
+            base_url=self.api_url, headers={"Authorization": f"Bearer {self.api_key}"}, timeout=30
         )
 
     async def stop(self) -> int:
@@ -196,7 +196,7 @@ class Switch:
 
     async def ledger(self) -> list[dict[str, Any]]:
         """The simulator's own account of what was charged."""
-        async with httpx.AsyncClient(base_url=self.simulator_url) as client:
+        async with httpx.AsyncClient(base_url=self.simulator_url, timeout=30) as client:
             answer = await client.get("/_simulator/ledger")
             answer.raise_for_status()
             found = answer.json()

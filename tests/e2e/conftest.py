@@ -149,7 +149,7 @@ class Stage:
     async def fault(self, session: dict[str, Any], **described: Any) -> None:
         """A fault of the gateway for the first attempt of this session alone."""
         described["order_id"] = session["order_id"]
-        async with httpx.AsyncClient(base_url=self.switch.simulator_url) as client:
+        async with httpx.AsyncClient(base_url=self.switch.simulator_url, timeout=30) as client:
             (await client.post("/_simulator/faults", json=described)).raise_for_status()
 
 
