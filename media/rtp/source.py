@@ -33,11 +33,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from media.arrays import Index, Int64, UInt8, UInt32, UInt64, grown
+from media.arrays import Bool, Index, Int64, UInt8, UInt32, UInt64, grown
 from media.legs import Leg, Legs
 from media.protocol import TICK_MS, Remote, SourceLatched
 from media.rtp.lookup import IPv6Key, SourceTable, kept_for, name_to_remote, source_key
@@ -51,7 +52,7 @@ LATCH_WINDOW_S: Final = 10.0
 QUIET_TICKS: Final = 10
 #: How long a source must stream that signalling has not named.
 STRANGER_TICKS: Final = 25
-MOST_LOOKED_AT: Final = 256
+MOST_LOOKED_AT: Final = 128
 MOST_PER_SOCKET: Final = 4
 #: Packets of the SDP address after which it is the source.
 _ENOUGH_HEARD: Final = 2
@@ -74,10 +75,11 @@ Key = int | IPv6Key
 
 @dataclass(slots=True)
 class _Wait:
-    """A waiting leg's window."""
+    """A waiting leg's window, and the IP addresses that signalling vouches for."""
 
     until: int
     heard_before: int
+    named: set[str]
 
 
 @dataclass(slots=True)
@@ -128,7 +130,9 @@ class SourcePolicy:
         self._waits: dict[int, _Wait] = {}
         self._candidates: dict[int, dict[Key, _Candidate]] = {}
         self._kept: dict[int, tuple[Key, int]] = {}
+        self._can_move: Bool = np.zeros(legs.rows.capacity, np.bool_)
         self._roaming: Index = np.zeros(0, np.intp)
+        self._named: UInt32 | None = None
         self.proves: Callable[[Leg, int], bool] = _clear
         self.unknown = 0
         self.latched = 0
@@ -138,6 +142,7 @@ class SourcePolicy:
     def grow(self, capacity: int) -> None:
         """Makes room for more legs."""
         self.foreign = grown(self.foreign, capacity)
+        self._can_move = grown(self._can_move, capacity)
 
     # Commands
 
@@ -153,16 +158,19 @@ class SourcePolicy:
         if leg.source is not None:
             self._table.remove(leg.source)
             leg.source = None
-        self._waits.pop(leg.row, None)
-        self._candidates.pop(leg.row, None)
+        self._forget_window(leg.row)
         self._give_up_kept(leg.row)
         self._may_move(leg, False)
 
     def _may_move(self, leg: Leg, can: bool) -> None:
-        rows = set(self._roaming.tolist())
-        if can != (leg.row in rows):
-            rows ^= {leg.row}
-            self._roaming = np.array(sorted(rows), np.intp)
+        if self._can_move[leg.row] != can:
+            self._can_move[leg.row] = can
+            self._roaming = np.flatnonzero(self._can_move)
+
+    def _forget_window(self, row: int) -> None:
+        self._waits.pop(row, None)
+        self._candidates.pop(row, None)
+        self._named = None
 
     def _give_up_kept(self, row: int) -> None:
         kept = self._kept.pop(row, None)
@@ -181,7 +189,8 @@ class SourcePolicy:
             received = int(self._streams.received[leg.row])
             wait = self._waits.get(leg.row)
             if wait is None:
-                self._waits[leg.row] = _Wait(tick + self._window_ticks, received)
+                self._waits[leg.row] = _Wait(tick + self._window_ticks, received, leg.named)
+                self._named = None
             elif received - wait.heard_before >= _ENOUGH_HEARD or tick >= wait.until:
                 self._settle(leg, leg.remote)
                 events.append(SourceLatched(leg=leg.number, remote=leg.remote))
@@ -200,15 +209,21 @@ class SourcePolicy:
         self._count_foreign(batch.sockets[strange])
         if not (self._legs.unsettled or self._kept or self._roaming.size):
             return []
-        events = self.watch(tick)
-        for packet in self._worth_a_look(strange, rows, batch, columns).tolist():
+        # A leg's window may open with this very batch.
+        events = self.watch(tick) if len(self._waits) < len(self._legs.unsettled) else []
+        moving = _among(columns.ssrc[strange], self._streams.ssrc[self._roaming])
+        may_have_moved = set(strange[moving].tolist())
+        for packet in self._worth_a_look(strange, moving | (rows[strange] < -1), batch, columns).tolist():
             index = int(batch.sockets[packet])
             remote = name_to_remote(batch.names[packet])
             key = source_key(remote, index)
             if key in self._table:  # given to a leg by an earlier packet of this batch
                 continue
             ssrc, sequence = int(columns.ssrc[packet]), int(columns.sequence[packet])
-            leg = self._claimant(tick, int(rows[packet]), index, ssrc, sequence)
+            leg = self._moving(tick, index, ssrc, sequence) if packet in may_have_moved else None
+            if leg is None and rows[packet] < -1:
+                leg = self._legs.by_row[kept_for(int(rows[packet]))]
+            leg = leg or self._waiting(index)
             if leg is None or int(columns.payload_type[packet]) not in (int(leg.codec), leg.event_type):
                 continue
             if self._convinces(tick, leg, key, remote, ssrc, sequence) and self.proves(leg, packet):
@@ -223,39 +238,43 @@ class SourcePolicy:
             if leg is not None:
                 self.foreign[leg.row] += counts[index]
 
-    def _worth_a_look(self, strange: Index, rows: Index, batch: Batch, columns: Columns) -> Index:
-        """Well-formed packets that may concern a leg, few of each socket, those of named addresses first."""
-        wanted = rows[strange] < -1
-        if self._roaming.size:
-            wanted |= np.isin(columns.ssrc[strange], self._streams.ssrc[self._roaming])
-        waiting = self._legs.unsettled
-        named = np.array([_tail(address) for leg in waiting.values() for address in leg.named], np.uint32)
-        first = wanted | np.isin(_tails(batch.names[strange]), named)
-        wanted |= np.isin(batch.sockets[strange], np.fromiter(waiting, np.uint64))
+    def _worth_a_look(self, strange: Index, first: Bool, batch: Batch, columns: Columns) -> Index:
+        """Well-formed packets that may concern a leg: `first`, those of named addresses, then few of each socket."""
+        wanted = first | _among(batch.sockets[strange], np.fromiter(self._legs.unsettled, np.uint64))
         wanted &= columns.valid[strange] & (columns.size[strange] > 0)
-        chosen, first = strange[wanted], first[wanted]
+        chosen = strange[wanted]
+        first = first[wanted] | _among(_tails(batch.names[chosen]), self._named_tails())
         order = np.lexsort((~first, batch.sockets[chosen]))
         ordered = batch.sockets[chosen][order]
-        place = np.arange(len(ordered)) - ordered.searchsorted(ordered)
-        return np.sort(chosen[order[place < MOST_PER_SOCKET]])[:MOST_LOOKED_AT]
+        few = order[np.arange(len(ordered)) - ordered.searchsorted(ordered) < MOST_PER_SOCKET]
+        few = few[np.argsort(~first[few], kind="stable")][:MOST_LOOKED_AT]
+        return chosen[np.sort(few)]
 
-    def _claimant(self, tick: int, row: int, index: int, ssrc: int, sequence: int) -> Leg | None:
-        """Which leg a stranger's packet may be for."""
-        if row < -1:
-            return self._legs.by_row[kept_for(row)]
-        for moving in self._roaming[self._streams.ssrc[self._roaming] == ssrc].tolist():
-            leg = self._legs.by_row[moving]
-            quiet = tick - int(self._streams.last_tick[moving])
+    def _named_tails(self) -> UInt32:
+        if self._named is None:
+            named = {_tail(address) for wait in self._waits.values() for address in wait.named}
+            self._named = np.array(sorted(named), np.uint32)
+        return self._named
+
+    def _moving(self, tick: int, index: int, ssrc: int, sequence: int) -> Leg | None:
+        """The leg whose stream this packet continues after a silence, if any."""
+        for row in self._roaming[self._streams.ssrc[self._roaming] == ssrc].tolist():
+            leg = self._legs.by_row[row]
+            quiet = tick - int(self._streams.last_tick[row])
             longest = min(_LONGEST_STEP, _STEP_MOVED + _PACKETS_A_TICK * quiet)
             if (
                 leg.socket == index
                 and leg.listens
                 and quiet >= QUIET_TICKS
-                and _continues(self._streams.last_sequence(moving), sequence, longest)
+                and _continues(self._streams.last_sequence(row), sequence, longest)
             ):
                 return leg
-        waiting = self._legs.unsettled.get(index)
-        return waiting if waiting is not None and waiting.row in self._waits else None
+        return None
+
+    def _waiting(self, index: int) -> Leg | None:
+        """The leg of a socket whose window is open."""
+        leg = self._legs.unsettled.get(index)
+        return leg if leg is not None and leg.row in self._waits else None
 
     def _convinces(self, tick: int, leg: Leg, key: Key, remote: Remote, ssrc: int, sequence: int) -> bool:
         """Whether this packet completes a source's proof."""
@@ -301,8 +320,7 @@ class SourcePolicy:
     def _settle(self, leg: Leg, remote: Remote) -> None:
         leg.settled = True
         leg.learnt = None if remote == leg.remote else remote
-        self._waits.pop(leg.row, None)
-        self._candidates.pop(leg.row, None)
+        self._forget_window(leg.row)
         self._legs.refresh(leg)
         self._may_move(leg, True)
 
@@ -325,3 +343,11 @@ def _tails(names: UInt8) -> UInt32:
     """The same of `sockaddr_in` and `sockaddr_in6`, whose addresses end at bytes 8 and 24."""
     words = names.view(np.uint32)
     return np.where(names.view(np.uint16)[:, 0] == socket.AF_INET, words[:, 1], words[:, 5])
+
+
+def _among(values: NDArray[Any], known: NDArray[Any]) -> Bool:
+    """`np.isin`, without its sorting where there is little to compare."""
+    if len(values) * len(known) <= 1 << 15:
+        found: Bool = (values[:, None] == known).any(axis=1)
+        return found
+    return np.isin(values, known)
