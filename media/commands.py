@@ -23,6 +23,7 @@ from media.protocol import (
     Play,
     QueryStatistics,
     Refused,
+    Remote,
     RemoveLeg,
     SendKey,
     SetMask,
@@ -31,6 +32,7 @@ from media.protocol import (
     UnloadPrompt,
     UpdateLeg,
 )
+from media.rtp.lookup import IPv6Key, is_numeric
 from media.rtp.stream import NO_TYPE
 from media.rtp.telephone_event import LARGEST_KEY
 
@@ -51,66 +53,71 @@ def execute(engine: Engine, command: AnyCommand) -> list[AnyEvent]:
     return [Acknowledged(seq=command.seq), *followed]
 
 
-def _check(command: AddLeg | UpdateLeg) -> None:
+def _check(engine: Engine, command: AddLeg | UpdateLeg, index: int) -> None:
     event_type = command.event_payload_type
     if event_type is not None and event_type not in _DYNAMIC_TYPES:
         raise RefusedError(f"leg {command.leg}: telephone-event needs a dynamic payload type")
+    if not 0 <= index < len(engine.sockets):
+        raise RefusedError(f"leg {command.leg}: there is no socket {index}")
 
 
 def _add_leg(engine: Engine, command: AddLeg) -> list[AnyEvent]:
-    _check(command)
+    index = command.socket
+    _check(engine, command, index)
     if command.leg in engine.legs:
         raise RefusedError(f"leg {command.leg} exists already")
-    if not 0 <= command.socket < len(engine.sockets):
-        raise RefusedError(f"leg {command.leg}: there is no socket {command.socket}")
-    key = key_of(command, command.socket)
-    taken = None if key is None else engine.sources.row_of(key)
-    engine.legs.check_source(command, command.socket, taken, None)
+    if command.signalled is not None and not is_numeric(command.signalled):
+        raise RefusedError(f"leg {command.leg}: the address of its signalling is not numeric")
+    key = _source(engine, command, command.source or command.remote, index, None)
     engine.make_room()
     leg = engine.legs.add(command)
-    engine.transmitter.add(leg.row, leg.socket)
+    engine.transmitter.add(leg.row, index)
     engine.streams.last_tick[leg.row] = engine.ticks
-    if key is not None:
-        engine.sources.add(key, leg.row)
-        leg.source = key
+    engine.policy.assign(leg, key)
     _negotiate(engine, leg)
     return []
 
 
 def _update_leg(engine: Engine, command: UpdateLeg) -> list[AnyEvent]:
-    _check(command)
     leg = engine.legs[command.leg]
-    moved = command.remote != leg.remote or command.symmetric != leg.symmetric
+    index = leg.socket if command.socket is None else command.socket
+    _check(engine, command, index)
+    moved = (command.remote, command.symmetric, index) != (leg.remote, leg.symmetric, leg.socket)
     if moved:
-        key = key_of(command, leg.socket)
-        taken = None if key is None else engine.sources.row_of(key)
-        engine.legs.check_source(command, leg.socket, taken, leg)
-        if leg.source is not None:
-            engine.sources.remove(leg.source)
-        if key is not None:
-            engine.sources.add(key, leg.row)
-        leg.source = key
-        leg.settled = False
+        key = _source(engine, command, command.remote, index, leg)
+        engine.policy.release(leg)
+        engine.legs.move(leg, index)
+        engine.transmitter.move(leg.row, index)
+        engine.policy.assign(leg, key)
     if moved or command.codec is not leg.codec:
         engine.streams.restart(leg.row)
     if command.event_payload_type != leg.event_type:
         engine.streams.old_event_type[leg.row] = engine.streams.event_type[leg.row]
     leg.codec, leg.remote, leg.event_type = command.codec, command.remote, command.event_payload_type
     leg.direction, leg.symmetric, leg.dtmf = command.direction, command.symmetric, command.dtmf
+    leg.secure = command.srtp is not None
     engine.streams.last_tick[leg.row] = engine.ticks
-    _negotiate(engine, leg, keep_destination=not moved)
+    _negotiate(engine, leg)
     return []
 
 
-def _negotiate(engine: Engine, leg: Leg, *, keep_destination: bool = False) -> None:
+def _source(
+    engine: Engine, command: AddLeg | UpdateLeg, remote: Remote | None, index: int, own: Leg | None
+) -> int | IPv6Key | None:
+    """Key of where the leg's packets come from, if it may stand on this socket."""
+    family = engine.sockets[index].family
+    key_of(command.leg, command.remote, index, family)
+    key = key_of(command.leg, remote, index, family)
+    engine.legs.check_source(command, index, None if key is None else engine.sources.row_of(key), own)
+    return key
+
+
+def _negotiate(engine: Engine, leg: Leg) -> None:
     row, streams = leg.row, engine.streams
     streams.payload_type[row] = int(Codec(leg.codec))
     streams.event_type[row] = NO_TYPE if leg.event_type is None else leg.event_type
     streams.listening[row] = leg.listens and leg.remote is not None
-    remote = leg.remote
-    if keep_destination and leg.settled:
-        remote = engine.transmitter.destination(row)
-    engine.transmitter.negotiate(row, remote, int(leg.codec), leg.event_type, sending=leg.sends)
+    engine.transmitter.negotiate(row, leg.destination, int(leg.codec), leg.event_type, sending=leg.sends)
     engine.legs.refresh(leg)
 
 

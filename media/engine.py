@@ -1,7 +1,8 @@
 """The tick: everything that one media worker does in 20 ms, for all its legs at once.
 
     receive ─► parse ─► find legs ─► ring ─► play out ─► detect ─► mask, mix ─► prompts ─► encode ─► send
-                            └─► telephone-event ─► keys ◄─┘
+                            │ └─► telephone-event ─► keys ◄─┘
+                            └─► nobody's: source policy
 
 An engine takes sockets that are bound already and knows no clock: each call of `tick` is 20 ms of media time,
 and whoever calls it keeps the schedule. Commands are carried out between ticks by `execute`.
@@ -20,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from media import commands
-from media.arrays import Bool, Int16, grown
+from media.arrays import Bool, Int16, Int64, grown
 from media.connections import Connections
 from media.dsp import dtmf, mask
 from media.keys import Deduplicator
@@ -39,18 +40,19 @@ from media.protocol import (
     Refused,
     RTPTimeout,
 )
-from media.rtp.lookup import SourceTable, name_to_remote, source_key
+from media.rtp.lookup import SourceTable
 from media.rtp.packet import Columns, parse
-from media.rtp.sockets import Batch, open_receiver
+from media.rtp.sockets import open_receiver
+from media.rtp.source import LATCH_WINDOW_S, SourcePolicy
 from media.rtp.stream import Events, Streams
 from media.rtp.telephone_event import EVENT_BYTES, EventReceiver
 from media.rtp.transmit import Transmitter
 
 #: Ticks between looks at legs that have gone quiet.
 _TIMEOUT_CHECK_TICKS: Final = 10
-#: Packets of unknown sources that are looked at in a tick, for legs that wait for theirs.
-_MOST_UNKNOWN: Final = 64
 _MOST_DRAINED: Final = 256
+#: Why a packet of a leg, or to a leg, was of no use.
+_REFUSED: Final = ("late", "refused", "foreign")
 
 
 class Engine:
@@ -61,6 +63,7 @@ class Engine:
         rng: for SSRCs, sequence numbers and comfort noise.
         depth_ms: how long after its arrival a packet is played.
         timeout_s: quiet time after which `RTPTimeout` is said.
+        latch_window_s: how long a symmetric leg waits for its source.
         dtmf_params: limits of the detector.
         portable: avoid `recvmmsg` and `sendmmsg`.
         capacity: legs to have room for at first.
@@ -73,6 +76,7 @@ class Engine:
         rng: np.random.Generator | None = None,
         depth_ms: int = 40,
         timeout_s: float = 30.0,
+        latch_window_s: float = LATCH_WINDOW_S,
         dtmf_params: dtmf.DTMFParams | None = None,
         portable: bool = False,
         capacity: int = CHUNK,
@@ -87,13 +91,16 @@ class Engine:
         self.players = Players(self.prompts, capacity)
         self.queues = AudioQueues()
         self.transmitter = Transmitter(sockets, capacity, self.rng, portable=portable)
+        self.policy = SourcePolicy(
+            self.legs, self.sources, self.streams, self.transmitter, window_s=latch_window_s
+        )
         self.keys = Deduplicator()
         self.event_receiver = EventReceiver(capacity)
         self.ticks = 0
         self.packets_received = 0
         self.packets_sent = 0
-        self.packets_unknown = 0
         self.faults = 0
+        self._refused_before = dict.fromkeys(_REFUSED, 0)
         self._depth_samples = depth_ms * 8
         self._timeout_s = timeout_s
         self._params = dtmf_params or dtmf.DTMFParams()
@@ -156,8 +163,9 @@ class Engine:
         """Forgets a leg and overwrites its audio."""
         row = leg.row
         events = self.finished(self.players.stop(row))
-        if leg.source is not None:
-            self.sources.remove(leg.source)
+        self.policy.release(leg)
+        for name in _REFUSED:
+            self._refused_before[name] += int(self._refused(name)[row])
         self.connections.remove_leg(row)
         self.queues.clear(row)
         self.keys.clear(row)
@@ -167,6 +175,7 @@ class Engine:
         self._detector.clear(row)
         for column in (self._pcm, self._previous, self._out, self.keys_inband, self.keys_rfc4733):
             column[row] = 0
+        self.policy.foreign[row] = 0
         self.legs.remove(leg)
         self._wipe = True
         return events
@@ -180,6 +189,7 @@ class Engine:
         self.legs.inband = grown(self.legs.inband, capacity)
         self.legs.events = grown(self.legs.events, capacity)
         self.streams.grow(capacity)
+        self.policy.grow(capacity)
         self.players.grow(capacity)
         self.transmitter.grow(capacity)
         self.event_receiver.grow(capacity)
@@ -203,7 +213,17 @@ class Engine:
             jitter_ms=round(float(streams.jitter[row]) / 8, 3),
             keys_inband=int(self.keys_inband[row]),
             keys_rfc4733=int(self.keys_rfc4733[row]),
+            packets_foreign=int(self.policy.foreign[row]),
         )
+
+    def packets_refused(self, why: str) -> int:
+        """Packets that were `late`, `refused` or `foreign`, of all legs there ever were."""
+        return self._refused_before[why] + int(self._refused(why).sum())
+
+    def _refused(self, why: str) -> Int64:
+        return {"late": self.streams.late, "refused": self.streams.refused, "foreign": self.policy.foreign}[
+            why
+        ]
 
     def drain(self) -> None:
         """Throws away what waits in the sockets (it was meant for an earlier incarnation)."""
@@ -267,10 +287,7 @@ class Engine:
         columns = parse(batch.slots[:count], batch.lengths[:count])
         rows = self.sources.find(batch.names[:count], batch.sockets[:count])
         if rows.min() < 0:
-            unknown = np.flatnonzero(rows < 0)
-            self.packets_unknown += len(unknown)
-            if self.legs.unsettled:
-                self._settle_by(unknown[:_MOST_UNKNOWN].tolist(), batch, columns)
+            events += self.policy.see(self.ticks, rows, batch, columns)
             packets = np.flatnonzero(rows >= 0)
             if not packets.size:
                 return
@@ -279,32 +296,9 @@ class Engine:
             packets = np.arange(count)
         found = self.streams.receive(self.ticks, rows, packets, columns, batch.slots)
         if self.legs.unsettled:
-            self._settle_heard()
+            events += self.policy.watch(self.ticks)
         if found.rows.size:
             self._receive_events(found, columns, events)
-
-    def _settle_by(self, unknown: list[int], batch: Batch, columns: Columns) -> None:
-        """Symmetric RTP: the first source that sends what was negotiated becomes the leg's own, for good."""
-        for packet in unknown:
-            leg = self.legs.unsettled.get(int(batch.sockets[packet]))
-            if leg is None or leg.remote is None or not columns.valid[packet]:
-                continue
-            if int(columns.payload_type[packet]) not in (int(leg.codec), leg.event_type):
-                continue
-            remote = name_to_remote(batch.names[packet])
-            if leg.source is not None:
-                self.sources.remove(leg.source)
-            leg.source = source_key(remote, leg.socket)
-            self.sources.add(leg.source, leg.row)
-            self.transmitter.redirect(leg.row, remote)
-            leg.settled = True
-            self.legs.refresh(leg)
-
-    def _settle_heard(self) -> None:
-        for leg in list(self.legs.unsettled.values()):
-            if leg.remote is not None and self.streams.received[leg.row]:
-                leg.settled = True
-                self.legs.refresh(leg)
 
     def _receive_events(self, found: Events, columns: Columns, events: list[AnyEvent]) -> None:
         chosen = self.legs.events[found.rows] & (columns.size[found.packets] >= EVENT_BYTES)
@@ -362,6 +356,7 @@ class Engine:
     def _check_timeouts(self, events: list[AnyEvent]) -> None:
         if self.ticks % _TIMEOUT_CHECK_TICKS:
             return
+        events += self.policy.tidy(self.ticks)
         limit = self._timeout_s * 1000 / TICK_MS
         quiet = self.ticks - self.streams.last_tick[: self.legs.rows.high] >= limit
         for leg in self.legs.all():

@@ -15,7 +15,8 @@ _MCL_FUTURE: Final = 2
 _MCL_ONFAULT: Final = 4
 _PRIORITY: Final = -15
 _REALTIME_PRIORITY: Final = 10
-_DSCP_EF: Final = 46 << 2
+#: Expedited forwarding (RFC 3246).
+DSCP_EF: Final = 46
 _SO_MEMINFO: Final = 55
 _DROPS: Final = 8
 _BUFFER_BYTES: Final = 4 << 20
@@ -60,18 +61,23 @@ def raise_priority() -> bool:
     return True
 
 
-def tune_socket(sock: socket.socket) -> None:
-    """DSCP EF on what is sent (RFC 3246), 4 MiB of buffer each way, as far as permitted; non-blocking."""
+def tune_socket(sock: socket.socket, dscp: int = DSCP_EF) -> bool:
+    """The DSCP of what is sent (RFC 2474), 4 MiB of buffer each way, as far as permitted; non-blocking.
+
+    Returns:
+        Whether the DSCP could be set.
+    """
     sock.setblocking(False)
     level, option = (
         (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
         if sock.family == socket.AF_INET6
         else (socket.IPPROTO_IP, socket.IP_TOS)
     )
-    _try_set(sock, level, option, _DSCP_EF)
+    marked = _try_set(sock, level, option, dscp << 2)  # the lower two bits are ECN's (RFC 3168)
     for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
         if not _try_set(sock, socket.SOL_SOCKET, forced, _BUFFER_BYTES):
             _try_set(sock, socket.SOL_SOCKET, plain, _BUFFER_BYTES)
+    return marked
 
 
 def _try_set(sock: socket.socket, level: int, option: int, value: int) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import socket
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 import numpy as np
@@ -37,10 +39,16 @@ class Leg:
     direction: Direction
     symmetric: bool
     dtmf: DTMFMode
+    secure: bool = False
+    """Its RTP is SRTP: nothing that does not authenticate counts, not even for latching."""
+    signalled: str | None = None
+    """The IP address that its signalling comes from."""
     source: int | IPv6Key | None = None
     """Key in the source table."""
     settled: bool = False
     """A symmetric leg whose source is known and locked."""
+    learnt: Remote | None = None
+    """Where a symmetric leg's packets were found to come from; None: from `remote`, or not known."""
     faulted: bool = False
     silent: bool = False
     """The RTP time-out has been said."""
@@ -54,6 +62,16 @@ class Leg:
     def sends(self) -> bool:
         """Whether we send."""
         return self.direction in (Direction.SENDRECV, Direction.SENDONLY)
+
+    @property
+    def named(self) -> set[str]:
+        """The IP addresses that signalling vouches for."""
+        return {address for address in (self.remote and self.remote.address, self.signalled) if address}
+
+    @property
+    def destination(self) -> Remote | None:
+        """Where we send."""
+        return self.learnt or self.remote
 
     @property
     def unsettled(self) -> bool:
@@ -109,6 +127,7 @@ class Legs:
         self.alaw_rows: Index = np.zeros(0, np.intp)
         self.unsettled: dict[int, Leg] = {}
         """By socket: the one leg whose source is still to be learnt."""
+        self._on_socket: dict[int, dict[int, Leg]] = {}
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -138,16 +157,41 @@ class Legs:
             command.direction,
             command.symmetric,
             command.dtmf,
+            secure=command.srtp is not None,
+            signalled=command.signalled,
+            settled=command.source is not None,
+            learnt=command.source,
         )
         self._by_number[leg.number] = self.by_row[leg.row] = leg
+        self._on_socket.setdefault(leg.socket, {})[leg.row] = leg
         return leg
+
+    def move(self, leg: Leg, index: int) -> None:
+        """To another socket (or the same); the source is to be learnt anew."""
+        self._leave(leg)
+        leg.socket = index
+        leg.settled, leg.learnt = False, None
+        self._on_socket.setdefault(index, {})[leg.row] = leg
+
+    def _leave(self, leg: Leg) -> None:
+        if self.unsettled.get(leg.socket) is leg:
+            del self.unsettled[leg.socket]
+        there = self._on_socket[leg.socket]
+        del there[leg.row]
+        if not there:
+            del self._on_socket[leg.socket]
+
+    def whose(self, index: int) -> Leg | None:
+        """Whom packets of unknown sources at a socket concern: the leg that waits for its own, or the only one."""
+        waiting = self.unsettled.get(index)
+        there = self._on_socket.get(index, {})
+        return waiting or (next(iter(there.values())) if len(there) == 1 else None)
 
     def remove(self, leg: Leg) -> None:
         """Gives the row back."""
         del self._by_number[leg.number]
         del self.by_row[leg.row]
-        if self.unsettled.get(leg.socket) is leg:
-            del self.unsettled[leg.socket]
+        self._leave(leg)
         self.inband[leg.row] = self.events[leg.row] = False
         self.rows.give_back(leg.row)
         self.refresh(leg, gone=True)
@@ -183,22 +227,35 @@ class Legs:
         """
         if taken is not None and (own is None or taken != own.row):
             raise RefusedError(f"leg {command.leg}: another leg of socket {index} has the same remote")
+        learnt = isinstance(command, AddLeg) and command.source is not None
+        unknown = command.remote is None or (command.symmetric and not learnt)
         pending = self.unsettled.get(index)
-        if (command.remote is None or command.symmetric) and pending is not None and pending is not own:
+        if unknown and pending is not None and pending is not own:
             raise RefusedError(f"leg {command.leg}: socket {index} already waits for another unknown source")
 
 
-def key_of(command: AddLeg | UpdateLeg, index: int) -> int | IPv6Key | None:
-    """Key of the remote in the source table.
+def key_of(leg: int, remote: Remote | None, index: int, family: int) -> int | IPv6Key | None:
+    """Key of a leg's remote at a socket in the source table.
+
+    Args:
+        leg: for the sentence.
+        remote: None has no key.
+        index: the socket.
+        family: the socket's, `AF_INET` or `AF_INET6`.
 
     Raises:
-        RefusedError: the remote is no numeric address and port.
+        RefusedError: no numeric address and port that this socket can reach without a scope (RFC 4007 §11).
     """
-    if command.remote is None:
+    if remote is None:
         return None
+    if not 0 < remote.port < 1 << 16:
+        raise RefusedError(f"leg {leg}: no such port")
     try:
-        if not 0 < command.remote.port < 1 << 16:
-            raise RefusedError(f"leg {command.leg}: no such port")
-        return source_key(command.remote, index)
-    except OSError as error:
-        raise RefusedError(f"leg {command.leg}: the remote address is not numeric") from error
+        address = ip_address(remote.address)
+    except ValueError as error:
+        raise RefusedError(f"leg {leg}: the remote address is not numeric") from error
+    if isinstance(address, IPv6Address) and (address.is_link_local or address.ipv4_mapped is not None):
+        raise RefusedError(f"leg {leg}: the remote address is scoped, or an IPv4 one in IPv6's clothes")
+    if (address.version == 6) is not (family == socket.AF_INET6):
+        raise RefusedError(f"leg {leg}: socket {index} is of another address family")
+    return source_key(remote, index)

@@ -114,7 +114,9 @@ class AddLeg(Command, frozen=True, kw_only=True):
 
     `rtcp` is where reports go, None for nowhere; with `rtcp_mux` they share the RTP port both ways (RFC 5761).
     `comfort_noise`: the peer offered payload type 13, which may then mean silence (RFC 3389). With `srtp` the
-    leg neither sends nor takes anything in clear. `ptime_ms` is that of what we send.
+    leg neither sends nor takes anything in clear. `ptime_ms` is that of what we send. `signalled` is
+    the numeric address that the peer's SIP comes from: a symmetric leg believes it as it does SDP's. `source` is
+    what `SourceLatched` said of a symmetric leg in a former worker: its source is known, and we send there.
     """
 
     leg: int
@@ -130,6 +132,8 @@ class AddLeg(Command, frozen=True, kw_only=True):
     rtcp_mux: bool = False
     comfort_noise: bool = False
     srtp: SRTPKeys | None = None
+    signalled: str | None = None
+    source: Remote | None = None
 
 
 class UpdateLeg(Command, frozen=True, kw_only=True):
@@ -319,7 +323,11 @@ class RTPTimeout(Event, frozen=True, kw_only=True):
 
 
 class SourceLatched(Event, frozen=True, kw_only=True):
-    """A symmetric leg's real source is known and locked, or has moved as RTP allows it to."""
+    """A symmetric leg's real source is known and locked, or has moved as RTP allows it to.
+
+    It is the remote of SDP where packets came from there, or where nobody else was found in time: then the leg
+    waits no longer, and is as one without `symmetric`.
+    """
 
     leg: int
     remote: Remote
@@ -369,7 +377,9 @@ class WorkerStatistics(Event, frozen=True, kw_only=True):
     """Counters of the worker since it started.
 
     `tick_cost_us` is the mean CPU time of a tick since the last query; `tick_late_p999_ms` covers the last
-    8,192 ticks. `legs`, `prompts`, `playing` and `connections` are what it holds now.
+    8,192 ticks. `legs`, `prompts`, `playing` and `connections` are what it holds now. `packets_unknown` came
+    from sources that are no leg's; `packets_late`, `_refused` and `_foreign` are those of all legs there ever
+    were; `sources_latched` and `sources_moved` count what symmetric legs learnt and learnt anew.
     """
 
     legs: int
@@ -387,6 +397,11 @@ class WorkerStatistics(Event, frozen=True, kw_only=True):
     prompts: int = 0
     playing: int = 0
     connections: int = 0
+    packets_late: int = 0
+    packets_refused: int = 0
+    packets_foreign: int = 0
+    sources_latched: int = 0
+    sources_moved: int = 0
 
 
 AnyEvent = (

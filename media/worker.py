@@ -26,7 +26,7 @@ import numpy as np
 
 from media.control import ClosedError, ControlChannel, MalformedError, connect
 from media.engine import Engine
-from media.hardening import harden_process, overflows, raise_priority, tune_socket
+from media.hardening import DSCP_EF, harden_process, overflows, raise_priority, tune_socket
 from media.protocol import (
     PROTOCOL_VERSION,
     TICK_MS,
@@ -37,6 +37,7 @@ from media.protocol import (
     Shutdown,
     WorkerStatistics,
 )
+from media.rtp.source import LATCH_WINDOW_S
 
 EXIT_CONTROL_CLOSED: Final = 3
 EXIT_NO_CONTROL: Final = 4
@@ -139,7 +140,7 @@ class Worker:
             tick_cost_us=round(cost_us, 2),
             packets_received=engine.packets_received,
             packets_sent=engine.packets_sent,
-            packets_unknown=engine.packets_unknown,
+            packets_unknown=engine.policy.unknown,
             events_dropped=self._channel.dropped,
             tick_late_p999_ms=round(late_ms, 3),
             sends_failed=engine.transmitter.failed,
@@ -148,6 +149,11 @@ class Worker:
             prompts=len(engine.prompts),
             playing=len(engine.players),
             connections=len(engine.connections),
+            packets_late=engine.packets_refused("late"),
+            packets_refused=engine.packets_refused("refused"),
+            packets_foreign=engine.packets_refused("foreign"),
+            sources_latched=engine.policy.latched,
+            sources_moved=engine.policy.moved,
         )
 
 
@@ -160,6 +166,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--affinity", type=int, help="CPU to stay on")
     parser.add_argument("--jitter-ms", type=int, default=40, help="playing delay of received audio")
     parser.add_argument("--rtp-timeout-s", type=float, default=30.0, help="quiet time before RTPTimeout")
+    parser.add_argument(
+        "--latch-window-s",
+        type=float,
+        default=LATCH_WINDOW_S,
+        help="how long a symmetric leg awaits its source",
+    )
+    parser.add_argument("--dscp", type=int, default=DSCP_EF, help="DSCP of what is sent")
     parser.add_argument("--portable", action="store_true", help="do without recvmmsg and sendmmsg")
     return parser.parse_args(arguments)
 
@@ -177,12 +190,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not raise_priority():
         log.info("the process keeps its priority")
     sockets = [socket.socket(fileno=int(fd)) for fd in options.fds.split(",") if fd]
-    for sock in sockets:
-        tune_socket(sock)
+    marked = [tune_socket(sock, options.dscp) for sock in sockets]
+    if not all(marked):
+        log.warning("packets go out without DSCP %d", options.dscp)
     engine = Engine(
         sockets,
         depth_ms=options.jitter_ms,
         timeout_s=options.rtp_timeout_s,
+        latch_window_s=options.latch_window_s,
         portable=options.portable,
     )
     engine.drain()

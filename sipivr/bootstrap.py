@@ -101,7 +101,7 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
             writer=writer,
             directory=directory,
             media=media,
-            media_address=settings.rtp.advertised_address,
+            media_addresses=config.addresses(settings.rtp.advertised_address),
             prompts=voices,
             charging=charging,
             ladders=LadderBook(),

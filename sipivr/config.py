@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 import typing
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,16 +75,33 @@ class SIPSettings(Section, frozen=True, kw_only=True):
 class RTPSettings(Section, frozen=True, kw_only=True):
     """Sockets and rules of the media plane."""
 
-    address: Annotated[str, _doc("Local address of the RTP sockets.")] = "127.0.0.1"
-    advertised_address: Annotated[str, _doc("Address that SDP names; empty: `address`.")] = ""
+    address: Annotated[
+        str,
+        _doc(
+            "Local address of the RTP sockets; or one IPv4 and one IPv6 address with a comma between, the one for"
+            " our own offers first."
+        ),
+    ] = "127.0.0.1"
+    advertised_address: Annotated[
+        str, _doc("Address that SDP names (or one of each family, with a comma); empty: `address`.")
+    ] = ""
     first_port: Annotated[
         int, _doc("First RTP port; even ports from here, 0 lets the kernel choose.", ge=0)
     ] = 0
-    ports_per_worker: Annotated[int, _doc("UDP ports of one media worker.", ge=1, le=4096)] = 64
+    ports_per_worker: Annotated[
+        int, _doc("UDP ports of one media worker on each address.", ge=1, le=4096)
+    ] = 64
     timeout_s: Annotated[float, _doc("Seconds without a packet before a leg is reported silent.", ge=1)] = (
         30.0
     )
     port_sharing: Annotated[bool, _doc("Several legs on one port, told apart by the peer's address.")] = True
+    latch_window_s: Annotated[
+        float,
+        _doc("Seconds in which a leg of a trunk with symmetric RTP may find its peer's source.", ge=1, le=60),
+    ] = 10.0
+    dscp: Annotated[
+        int, _doc("DSCP of RTP and RTCP packets (RFC 2474); 46: expedited forwarding.", ge=0, le=63)
+    ] = 46
 
 
 class MediaSettings(Section, frozen=True, kw_only=True):
@@ -271,7 +289,38 @@ def host_and_port(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def addresses(text: str) -> tuple[str, ...]:
+    """The numeric addresses of a setting, at most one of each family; none when it is empty.
+
+    Raises:
+        ConfigError: not that.
+    """
+    found = tuple(word.strip() for word in text.split(",") if word.strip())
+    try:
+        parsed = [ip_address(word) for word in found]
+    except ValueError as error:
+        raise ConfigError(f"{error}. One IPv4 and one IPv6 address may stand there.") from None
+    if len({one.version for one in parsed}) < len(parsed):
+        raise ConfigError(f"{text!r}: more than one address of a family.")
+    for one in parsed:
+        if isinstance(one, IPv6Address) and (one.is_link_local or one.ipv4_mapped is not None):
+            raise ConfigError(
+                f"{one}: SDP cannot name an address with a scope, or an IPv4 one in IPv6's form."
+            )
+    return tuple(str(one) for one in parsed)
+
+
+def _check_rtp(rtp: RTPSettings) -> None:
+    ours, named = addresses(rtp.address), addresses(rtp.advertised_address)
+    if not ours:
+        raise ConfigError("[rtp] address must name an address.")
+    for one in (ip_address(address) for address in ours):
+        if one.is_unspecified and not any(ip_address(other).version == one.version for other in named):
+            raise ConfigError(f"[rtp] address {one} needs an advertised_address: in SDP it would mean hold.")
+
+
 def _check(settings: Settings) -> None:
+    _check_rtp(settings.rtp)
     for listen in (settings.sip.udp, settings.sip.tcp, settings.sip.tls, settings.api.listen):
         if listen:
             host_and_port(listen)

@@ -170,6 +170,16 @@ class PhoneCall:
         """Sends one key as telephone-event without waiting for its end."""
         self._phone.run(SendKey(seq=self._phone.number(), leg=self._media, key=code, duration_ms=duration_ms))
 
+    def move_to(self, remote: Remote) -> None:
+        """Says in a re-INVITE that our RTP is elsewhere; what comes of it shows in `agreed`."""
+        self._negotiator.move(remote.address, remote.port)
+        self.sip.reinvite(self._negotiator.offer())
+
+    @property
+    def local(self) -> Remote:
+        """Where this call's RTP is, as its first offer said."""
+        return Remote(*self._phone.address_of(self._port))
+
     # -- told by the telephone --------------------------------------------------------------------------
 
     def agree(self, agreed: NegotiatedAudio) -> None:
@@ -300,6 +310,11 @@ class Telephone:
     def lines(self) -> int:
         """All lines."""
         return len(self._sockets)
+
+    def address_of(self, line: int) -> tuple[str, int]:
+        """RTP address of a line."""
+        address: tuple[str, int] = self._sockets[line].getsockname()
+        return address
 
     def number(self) -> int:
         """A number never used before in this telephone."""

@@ -2,6 +2,9 @@
 
 IPv4 sources are 64-bit numbers (address, port, socket), found for a whole batch by binary search in a sorted
 array. IPv6 sources take a dictionary, packet by packet.
+
+A source may be kept back for a leg without being its own (`SourceTable.keep`): its packets are not taken, but
+one can tell whose they would be.
 """
 
 from __future__ import annotations
@@ -23,6 +26,15 @@ IPv6Key = tuple[bytes, int]
 def is_ipv6(remote: Remote) -> bool:
     """Whether the address is written as IPv6."""
     return ":" in remote.address
+
+
+def is_numeric(address: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address without a scope."""
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def ipv4_key(remote: Remote, index: int) -> int:
@@ -59,8 +71,13 @@ def name_to_remote(name: UInt8) -> Remote:
     return Remote(socket.inet_ntop(socket.AF_INET, raw[4:8]), port)
 
 
+def kept_for(row: int) -> int:
+    """How `SourceTable.find` shows a packet whose source is kept back for a leg, and the leg of what it shows."""
+    return -2 - row
+
+
 class SourceTable:
-    """Sources and the rows of the legs that own them."""
+    """Sources and the rows of the legs that own them, or for which they are kept back."""
 
     def __init__(self) -> None:
         self._keys: UInt64 = np.zeros(0, np.uint64)
@@ -72,19 +89,30 @@ class SourceTable:
 
     def row_of(self, key: int | IPv6Key) -> int | None:
         """Owner of a source, if any."""
-        if isinstance(key, tuple):
-            return self._ipv6.get(key)
-        at = int(self._keys.searchsorted(np.uint64(key)))
-        return int(self._rows[at]) if at < len(self._keys) and int(self._keys[at]) == key else None
+        row = self._entry(key)
+        return row if row is not None and row >= 0 else None
 
     def add(self, key: int | IPv6Key, row: int) -> None:
-        """Gives a source to a row."""
+        """Gives a source to a row, whoever it was kept back for."""
         if isinstance(key, tuple):
             self._ipv6[key] = row
             return
         at = int(self._keys.searchsorted(np.uint64(key)))
+        if at < len(self._keys) and int(self._keys[at]) == key:
+            self._rows[at] = row
+            return
         self._keys = np.insert(self._keys, at, np.uint64(key))
         self._rows = np.insert(self._rows, at, row)
+
+    def keep(self, key: int | IPv6Key, row: int) -> None:
+        """Keeps a source that nobody owns back for a row; whoever is given it later has it."""
+        if key not in self:
+            self.add(key, kept_for(row))
+
+    def drop_kept(self, key: int | IPv6Key, row: int) -> None:
+        """No longer keeps a source back for a row, if it still does."""
+        if self._entry(key) == kept_for(row):
+            self.remove(key)
 
     def remove(self, key: int | IPv6Key) -> None:
         """Forgets a source."""
@@ -96,8 +124,14 @@ class SourceTable:
             self._keys = np.delete(self._keys, at)
             self._rows = np.delete(self._rows, at)
 
+    def _entry(self, key: int | IPv6Key) -> int | None:
+        if isinstance(key, tuple):
+            return self._ipv6.get(key)
+        at = int(self._keys.searchsorted(np.uint64(key)))
+        return int(self._rows[at]) if at < len(self._keys) and int(self._keys[at]) == key else None
+
     def find(self, names: UInt8, sockets: UInt64) -> Index:
-        """Rows of a batch's packets, -1 where the source is unknown.
+        """Rows of a batch's packets, -1 where the source is unknown, `kept_for(row)` where it is kept back.
 
         Args:
             names: `(packets, NAME_BYTES)` of `sockaddr_in` or `sockaddr_in6`.

@@ -99,6 +99,10 @@ class Streams:
         self.ssrc[row] = _NO_SSRC
         self.ring.forget(row)
 
+    def last_sequence(self, row: int) -> int:
+        """The highest sequence number of the stream that the leg's `ssrc` names."""
+        return int(self._last_sequence[row]) & 0xFFFF
+
     def lost(self, row: int) -> int:
         """Packets that a leg's peer sent and that never came (RFC 3550 A.3)."""
         return max(0, int(self._lost_before[row]) + self._lost_since_start(row))

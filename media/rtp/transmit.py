@@ -77,6 +77,11 @@ class Transmitter:
         self._packets[row, 0] = 0x80
         self._packets.view(">u4")[row, 2] = self._ssrc[row]
 
+    def move(self, row: int, index: int) -> None:
+        """The leg sends from another socket, its stream goes on."""
+        self._socket[row] = index
+        self._orders = None
+
     def negotiate(
         self, row: int, remote: Remote | None, payload_type: int, event_type: int | None, *, sending: bool
     ) -> None:

@@ -25,6 +25,7 @@ from media.protocol import (
     MaskMode,
     PlayFinished,
     RTPTimeout,
+    SourceLatched,
 )
 from sipivr.calls.call_record import CallRecord
 from sipivr.calls.charging import (
@@ -198,6 +199,9 @@ class Call:
                 self._services.count("rtp_timeouts")
                 self._record.ended_by = "rtp_timeout"
                 self.sip.hang_up()
+            case SourceLatched(remote=remote):
+                if self.media is not None:
+                    self.media.latched(remote)
             case LegStatistics():
                 self._record.statistics(event)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from sipivr.calls.services import Services
 from sipivr.calls.switchboard import Switchboard
@@ -12,6 +13,18 @@ from sipivr.control.commands import Result
 from sipivr.control.messages import AnyCommand, CreatePaymentSession
 from sipivr.store.records import PaymentSession
 from sipivr.ua.ports import UserAgent
+
+#: What the workers threw away or could not do, by the names of `WorkerStatistics`.
+DROPPED: Final = (
+    "packets_unknown",
+    "packets_foreign",
+    "packets_refused",
+    "packets_late",
+    "socket_overflows",
+    "sends_failed",
+    "events_dropped",
+    "faults",
+)
 
 
 class LiveCalls:
@@ -70,8 +83,9 @@ class LiveCalls:
             "media_late_ticks": sum(figure.late_ticks for figure in figures),
             "media_packets_received": sum(figure.packets_received for figure in figures),
             "media_packets_sent": sum(figure.packets_sent for figure in figures),
-            "media_packets_unknown": sum(figure.packets_unknown for figure in figures),
-            "media_events_dropped": sum(figure.events_dropped for figure in figures),
+            **{f"media_{name}": sum(getattr(figure, name) for figure in figures) for name in DROPPED},
+            "media_sources_latched": sum(figure.sources_latched for figure in figures),
+            "media_sources_moved": sum(figure.sources_moved for figure in figures),
             "media_tick_cost_us": int(max((figure.tick_cost_us for figure in figures), default=0)),
         }
         if len(figures) == len(workers):  # else one of them has not said yet what it holds

@@ -99,6 +99,7 @@ class CallRecord:
             "packets_lost": event.packets_lost,
             "packets_late": event.packets_late,
             "packets_refused": event.packets_refused,
+            "packets_foreign": event.packets_foreign,
             "jitter_ms": event.jitter_ms,
         }
         if self._sip.cause is not None:

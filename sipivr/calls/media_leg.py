@@ -1,4 +1,9 @@
-"""One leg on a media worker: its number, its port, and the commands that concern it."""
+"""One leg on a media worker: its number, its port, and the commands that concern it.
+
+The port follows the peer's address (`media_ports`). A peer that moves onto an address that stands on its port
+already, or a symmetric leg that would be the second to wait there, gets another port of ours: an answer names
+it, an offer cannot, for the address comes after it. There the port is kept as long as the answer fits.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +28,9 @@ from media.protocol import (
     UpdateLeg,
 )
 from sipivr.calls.media_link import LegEvents, MediaLink, MediaWorker
+from sipivr.calls.media_ports import PortsExhausted, Seat
 from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio, Negotiator
-from sipivr.ua.sdp import SessionDescription
+from sipivr.ua.sdp import UNSPECIFIED, NotAcceptable, SDPError, SessionDescription
 
 
 class MediaLeg:
@@ -35,13 +41,15 @@ class MediaLeg:
         owner: is told what happens on the leg.
         remote: the peer's RTP address as its offer says, None while there is no offer.
         terms: what the leg's trunk allows.
-        advertised: address that SDP names instead of the socket's own, "" for none.
+        advertised: addresses that SDP names instead of the socket's own, by family: at most one IPv4 and one IPv6.
         symmetric: latch to the first source (trunks behind NAT).
+        signalled: the IP address that the peer's SIP comes from.
         dtmf: which ways of keys count.
 
     Raises:
         MediaRefused: no worker is connected.
         PortsExhausted: no port can take the leg.
+        FamilyMissing: no port is of the family of `remote`.
     """
 
     def __init__(
@@ -51,19 +59,25 @@ class MediaLeg:
         *,
         remote: Remote | None,
         terms: MediaTerms,
-        advertised: str,
+        advertised: Sequence[str],
         symmetric: bool,
         dtmf: DTMFMode,
+        signalled: str | None = None,
     ) -> None:
         self.number = link.next_leg()
         self.worker: MediaWorker = link.least_loaded()
         self._symmetric = symmetric
         self._dtmf = dtmf
-        self._remote = remote
+        self._signalled = signalled
+        self._advertised = {":" in address: address for address in advertised}
+        self._remote = None if remote is None or remote.address in UNSPECIFIED else remote
+        self._seat = self._seat_of(self._remote)
         self._playing: dict[int, tuple[Path, ...]] = {}
-        self._socket = self.worker.ports.take(self.number, remote, source_known=not symmetric)
-        local = self.worker.ports.sockets[self._socket]
-        self.negotiator = Negotiator(advertised or local.address, local.port, terms)
+        self._socket = self.worker.ports.choose(self.number, self._seat)
+        self.worker.ports.seat(self.number, self._socket, self._seat)
+        self.negotiator = Negotiator(*self._announced(self._socket), terms)
+        self._moved = False
+        self._moving: asyncio.Future[None] | None = None
         self._added = False
         self._bridged = False
         self._agreed: NegotiatedAudio | None = None
@@ -71,12 +85,66 @@ class MediaLeg:
         self.worker.adopt(self.number, owner)
 
     def answer(self, offer: SessionDescription) -> tuple[SessionDescription, NegotiatedAudio]:
-        """Our answer to an offer and what it agrees on.
+        """Our answer to an offer and what it agrees on; it names another port of ours where it has to.
 
         Raises:
-            SDPError: nothing in common.
+            SDPError: nothing in common; nothing has changed.
+            PortsExhausted: no port can take the leg with the peer's new address; nothing has changed.
         """
-        return self.negotiator.answer(offer)
+        remote = self._known(*self.negotiator.peer(offer))
+        seat = self._seat if remote == self._remote else self._seat_of(remote)
+        index = self.worker.ports.choose(self.number, seat, self._socket)
+        self.negotiator.move(*self._announced(index))
+        try:
+            sdp, agreed = self.negotiator.answer(offer)
+        except SDPError:
+            self.negotiator.move(*self._announced(self._socket))
+            raise
+        self._sit(index, remote, seat)
+        return sdp, agreed
+
+    def accept(self, answer: SessionDescription) -> NegotiatedAudio:
+        """Reads the peer's answer to an offer of ours, which named our port: the peer has to fit there.
+
+        Raises:
+            SDPError: the answer is none, or the address in it belongs to another leg on that port: what comes
+                from there would be taken for the other's.
+        """
+        agreed = self.negotiator.accept(answer)
+        remote = self._known(agreed.remote_address, agreed.remote_port)
+        seat = self._seat if remote == self._remote else self._seat_of(remote)
+        try:
+            fits = self.worker.ports.choose(self.number, seat, self._socket) == self._socket
+        except PortsExhausted:
+            fits = False
+        if not fits:
+            raise NotAcceptable("The answer's address is that of another leg on the port that we offered.")
+        self._sit(self._socket, remote, seat)
+        return agreed
+
+    def latched(self, source: Remote) -> None:
+        """The worker has found where the packets of this symmetric leg come from."""
+        if self._moving is not None and not self._moving.done():
+            return  # it had not read yet that the peer is elsewhere now
+        self._seat = Seat(source, waits=False)
+        self.worker.ports.settle(self.number, self._socket, source)
+
+    def _known(self, address: str, port: int) -> Remote | None:
+        """The peer's address; where RFC 2543's hold names none, it stays what it was."""
+        return self._remote if address in UNSPECIFIED else Remote(address, port)
+
+    def _seat_of(self, remote: Remote | None) -> Seat:
+        return Seat(remote, waits=self._symmetric or remote is None)
+
+    def _sit(self, index: int, remote: Remote | None, seat: Seat) -> None:
+        self._moved |= (index, remote) != (self._socket, self._remote)
+        self.worker.ports.seat(self.number, index, seat, before=self._socket)
+        self._socket, self._remote, self._seat = index, remote, seat
+
+    def _announced(self, index: int) -> tuple[str, int]:
+        """What SDP says of a socket."""
+        local = self.worker.ports.sockets[index]
+        return self._advertised.get(":" in local.address, local.address), local.port
 
     def add(self, agreed: NegotiatedAudio | None) -> asyncio.Future[None]:
         """Tells the worker of the leg; `None` while our offer is not answered: silent and deaf."""
@@ -88,38 +156,41 @@ class MediaLeg:
                 leg=self.number,
                 socket=self._socket,
                 codec=Codec(agreed.codec.value) if agreed else Codec.PCMU,
-                remote=Remote(agreed.remote_address, agreed.remote_port) if agreed else None,
+                remote=self._remote if agreed else None,
                 event_payload_type=agreed.event_payload_type if agreed else None,
                 ptime_ms=agreed.ptime_ms if agreed else 20,
                 direction=Direction(agreed.direction.value) if agreed else Direction.INACTIVE,
                 symmetric=self._symmetric,
                 dtmf=self._dtmf,
+                signalled=self._signalled,
+                source=self._seat.source if self._symmetric and not self._seat.waits else None,
             )
         )
 
     def update(self, agreed: NegotiatedAudio) -> asyncio.Future[None]:
-        """Tells the worker what a re-INVITE or a late answer changed."""
-        self._added, self._agreed = True, agreed
-        self._remote = remote = Remote(agreed.remote_address, agreed.remote_port)
-        if not self._symmetric:
-            self.worker.ports.move(self.number, self._socket, remote)
-        return self.worker.send(
+        """Tells the worker what a re-INVITE or a late answer changed; `add` has it otherwise."""
+        self._agreed = agreed
+        if not self._added:
+            nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
+        answer = self.worker.send(
             UpdateLeg(
                 seq=self.worker.next_seq(),
                 leg=self.number,
                 codec=Codec(agreed.codec.value),
-                remote=remote,
+                remote=self._remote,
                 event_payload_type=agreed.event_payload_type,
                 ptime_ms=agreed.ptime_ms,
                 direction=Direction(agreed.direction.value),
                 symmetric=self._symmetric,
                 dtmf=self._dtmf,
+                socket=self._socket,
             )
         )
-
-    def may_move_to(self, remote: Remote) -> bool:
-        """Whether a peer that moves to `remote` may stay on this port (port-sharing rule one)."""
-        return self._symmetric or self.worker.ports.may_move(self.number, self._socket, remote)
+        if self._moved:
+            self._moved, self._moving = False, answer
+        return answer
 
     def open_bridge_mask(self, mask: MaskMode) -> asyncio.Future[None]:
         """Plays `mask` into the three-way bridge behind this leg; `MaskApplied` says when it is on."""
@@ -172,6 +243,11 @@ class MediaLeg:
             self.worker.release_prompt(path)
 
     @property
+    def port(self) -> int:
+        """Index of its RTP socket at the worker."""
+        return self._socket
+
+    @property
     def lost(self) -> bool:
         """Whether the leg's worker is gone."""
         return self.worker.closed
@@ -185,9 +261,7 @@ class MediaLeg:
         self.worker = worker
         self._bridged = False
         self._playing.clear()
-        self._socket = worker.ports.retake(
-            self.number, self._socket, self._remote if not self._symmetric else None
-        )
+        worker.ports.retake(self.number, self._socket, self._seat)
         worker.adopt(self.number, self._owner)
         if self._added:
             await self.add(self._agreed)

@@ -63,7 +63,7 @@ class Services:
 
     Attributes:
         node: this machine's name, for records.
-        media_address: what SDP names as our address, "" for the socket's own.
+        media_addresses: what SDP names instead of the sockets' own addresses, at most one of each family.
         today: the date where the shops are.
         counters: failures and refusals by name, for /metrics.
     """
@@ -72,7 +72,7 @@ class Services:
     writer: StoreWriter
     directory: Directory
     media: MediaLink
-    media_address: str
+    media_addresses: tuple[str, ...]
     prompts: Prompts
     charging: Charging
     ladders: LadderBook

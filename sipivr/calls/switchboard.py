@@ -20,7 +20,7 @@ from sipivr.calls.call import Call
 from sipivr.calls.call_record import CallRecord
 from sipivr.calls.media_leg import MediaLeg
 from sipivr.calls.media_link import MediaRefused, MediaWorker
-from sipivr.calls.media_ports import PortsExhausted
+from sipivr.calls.media_ports import FamilyMissing, PortsExhausted
 from sipivr.calls.rate import CallRate
 from sipivr.calls.services import Services
 from sipivr.dialogue import Dialogue
@@ -32,13 +32,15 @@ from sipivr.store.records import Trunk
 from sipivr.ua.edge import EdgeRefusal
 from sipivr.ua.identity import CallIdentity, IdentityRules, identify
 from sipivr.ua.ladder import LadderEntry
-from sipivr.ua.negotiation import MediaTerms
+from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio
 from sipivr.ua.ports import IncomingInvite, SIPCause, SIPLeg
 from sipivr.ua.sdp import Codec, NotAcceptable, SDPError, SessionDescription
 
 log = logging.getLogger(__name__)
 
 
+#: RFC 3261 §20.43.
+_INCOMPATIBLE_ADDRESS: Final = {"Warning": '301 sipivr "Incompatible network address formats"'}
 _STRANGER: Final = admission.refused(Refusal.TRUNK_UNKNOWN)
 
 
@@ -147,7 +149,8 @@ class Switchboard:
         try:
             sdp = self._open_media(call, invite, trunk)
         except SDPError as error:
-            self._refuse(leg, Refused(Refusal.SDP_UNUSABLE, error.status), trunk, identity)
+            warning = _INCOMPATIBLE_ADDRESS if isinstance(error, FamilyMissing) else {}
+            self._refuse(leg, Refused(Refusal.SDP_UNUSABLE, error.status, warning), trunk, identity)
             return
         except (MediaRefused, PortsExhausted) as error:
             log.error("a call is refused: %s", error)
@@ -168,7 +171,7 @@ class Switchboard:
 
         Raises:
             MediaRefused, PortsExhausted: no worker, no port.
-            SDPError: nothing in common.
+            SDPError: nothing in common, not even the address family.
         """
         audio = invite.offer.audio if invite.offer else None
         call.media = media = MediaLeg(
@@ -176,15 +179,16 @@ class Switchboard:
             call,
             remote=Remote(audio.address, audio.port) if audio and audio.address else None,
             terms=_terms(trunk),
-            advertised=self._services.media_address,
+            advertised=self._services.media_addresses,
             symmetric=bool(trunk.options.get("symmetric_rtp", False)),
             dtmf=DTMFMode(str(trunk.options.get("dtmf", "auto"))),
+            signalled=invite.source_address or None,
         )
         if invite.offer is None:
             return media.negotiator.offer()
         try:
             sdp, call.agreed = media.answer(invite.offer)
-        except SDPError:
+        except (SDPError, PortsExhausted):
             media.remove()
             raise
         return sdp
@@ -320,12 +324,11 @@ class Switchboard:
             return
         if sdp is not None:
             try:
-                call.agreed = call.media.negotiator.accept(sdp)
+                self._agree(call, call.media, call.media.accept(sdp))
             except SDPError as error:
                 log.warning("call %s: the answer to our offer is unusable: %s", call.id, error)
                 leg.hang_up()
                 return
-            call.media.update(call.agreed)
         call.connected()
 
     def reoffered(self, leg: SIPLeg, offer: SessionDescription | None) -> SessionDescription:
@@ -336,20 +339,43 @@ class Switchboard:
         media = call.media
         if offer is None:
             return media.negotiator.offer()
-        audio = offer.audio
-        if audio and audio.address and not media.may_move_to(Remote(audio.address, audio.port)):
-            raise NotAcceptable("another leg on this RTP port already has that peer address")
-        sdp, agreed = media.answer(offer)
-        call.agreed = agreed
-        media.update(agreed)
+        port = media.port
+        try:
+            sdp, agreed = media.answer(offer)
+        except (SDPError, PortsExhausted) as error:
+            log.warning("call %s: a change of its media is refused: %s", call.id, error)
+            self._services.count("media_changes_refused")
+            raise error if isinstance(error, SDPError) else NotAcceptable(str(error)) from error
+        if media.port != port:
+            self._services.count("rtp_ports_moved")
+        self._agree(call, media, agreed)
         return sdp
 
     def reanswered(self, leg: SIPLeg, sdp: SessionDescription) -> None:
-        """The peer's answer to an offer of ours inside the call."""
+        """The peer's answer to an offer of ours inside the call; one that we cannot follow ends the call."""
         call = self._calls.get(leg.number)
-        if call is not None and call.media is not None:
-            call.agreed = call.media.negotiator.accept(sdp)
-            call.media.update(call.agreed)
+        if call is None or call.media is None:
+            return
+        try:
+            self._agree(call, call.media, call.media.accept(sdp))
+        except SDPError as error:
+            log.warning("call %s: the answer to our offer is unusable: %s", call.id, error)
+            self._services.count("media_changes_refused")
+            leg.hang_up()
+
+    def _agree(self, call: Call, media: MediaLeg, agreed: NegotiatedAudio) -> None:
+        """Both ends have agreed on something new: the worker has to follow, or the call is not what SIP says."""
+        call.agreed = agreed
+        followed = media.update(agreed)
+        followed.add_done_callback(lambda answer: self._followed(call, media, answer))
+
+    def _followed(self, call: Call, media: MediaLeg, answer: asyncio.Future[None]) -> None:
+        # What a lost worker did not do, its successor will.
+        if answer.cancelled() or answer.exception() is None or media.lost or call.sip.cause is not None:
+            return
+        log.error("call %s: its media could not follow what was agreed; ending it", call.id)
+        self._services.count("media_updates_refused")
+        call.sip.hang_up(500)
 
     def reoffer_failed(self, leg: SIPLeg, status: int) -> None:
         """The call goes on as it was."""

@@ -94,6 +94,7 @@ def household(
                 *("media.worker", "--index", str(index), "--control", str(paths.media_socket)),
                 *("--fds", ",".join(str(one.fileno()) for one in sockets)),
                 *("--rtp-timeout-s", str(settings.rtp.timeout_s)),
+                *("--latch-window-s", str(settings.rtp.latch_window_s), "--dscp", str(settings.rtp.dscp)),
                 *_affinity(index, len(workers)),
                 descriptors=tuple(one.fileno() for one in sockets),
                 environment=ONE_THREAD,

@@ -3,7 +3,7 @@
 Each media worker's RTP ports are bound once by the supervisor and handed to every incarnation, so that a
 restarted worker keeps the addresses that peers were told in SDP. Ports are even (RFC 3550 §11); the odd one
 above each stays free for RTCP. With `rtp.first_port` worker `i` has `ports_per_worker` even ports from
-`first_port + 2 × i × ports_per_worker` on.
+`first_port + 2 × i × ports_per_worker` on, the same ones on each address.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sipivr.config import RTPSettings
+from sipivr.config import RTPSettings, addresses
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +39,12 @@ def bind_workers(settings: RTPSettings, workers: int) -> list[list[socket.socket
     try:
         for worker in range(workers):
             bound.append([])
-            for index in range(settings.ports_per_worker):
-                port = settings.first_port
-                if port:
-                    port += (port % 2) + 2 * (worker * settings.ports_per_worker + index)
-                bound[-1].append(_bind_even(settings.address, port))
+            for address in addresses(settings.address):
+                for index in range(settings.ports_per_worker):
+                    port = settings.first_port
+                    if port:
+                        port += (port % 2) + 2 * (worker * settings.ports_per_worker + index)
+                    bound[-1].append(_bind_even(address, port))
     except PortTakenError:
         close_all(bound)
         raise
@@ -90,6 +91,8 @@ def _bind_even(host: str, port: int) -> socket.socket:
 def _bind(kind: socket.SocketKind, host: str, port: int, purpose: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    if family == socket.AF_INET6:  # IPv4 has a socket of its own, and its packets their own form of address
+        found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     if kind == socket.SOCK_STREAM:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

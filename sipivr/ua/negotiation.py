@@ -98,6 +98,15 @@ class Negotiator:
         self._address = address
         self._port = port
 
+    def peer(self, offer: SessionDescription) -> tuple[str, int]:
+        """Address and port of the stream that `answer` would take. Changes nothing.
+
+        Raises:
+            NotAcceptable: as `answer`.
+        """
+        _, theirs = self._choose(offer)
+        return theirs.address, theirs.port
+
     def offer(self, direction: Direction = Direction.SENDRECV) -> SessionDescription:
         """A new offer, o= version risen."""
         formats = [_audio_format(codec) for codec in self._terms.codecs]

@@ -54,7 +54,7 @@ def services(writer: LockedWriter, monkeypatch: pytest.MonkeyPatch) -> Services:
         writer=cast(Any, writer),
         directory=other,
         media=other,
-        media_address="",
+        media_addresses=(),
         prompts=other,
         charging=other,
         ladders=other,

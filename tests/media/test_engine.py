@@ -262,45 +262,6 @@ def test_directions(direction: Direction, sends: bool, listens: bool) -> None:
         assert sent is sends
 
 
-def test_other_sources_get_nothing_and_change_nothing() -> None:
-    with Bridge() as bridge, udp_socket() as stranger:
-        bridge.do(Connect(seq=1, source=1, destination=2, mask=MaskMode.OPEN))
-        for n in range(6):
-            stranger.sendto(header(0, n, n * 160, 9) + bytes([0x85, 0x05] * 80), bridge.ours.getsockname())
-            bridge.engine.tick()
-        assert bridge.heard() == 0
-        assert bridge.engine.packets_unknown == 6
-        with pytest.raises(BlockingIOError):
-            stranger.recv(2048)
-
-
-def test_symmetric_leg_latches_once() -> None:
-    with udp_socket() as ours, udp_socket() as real, udp_socket() as stranger:
-        switch = Engine([ours], capacity=4)
-        add(switch, 1, Remote("192.0.2.1", 4000), symmetric=True)
-        to = ours.getsockname()
-        real.sendto(b"not RTP at all", to)
-        real.sendto(header(18, 0, 0, 1) + bytes(20), to)
-        switch.tick()
-        assert not switch.legs[1].settled
-        real.sendto(header(0, 0, 0, 1) + bytes(160), to)
-        switch.tick()
-        assert switch.legs[1].settled
-        stranger.sendto(header(0, 1, 160, 1) + bytes(160), to)
-        real.sendto(header(0, 1, 160, 1) + bytes(160), to)
-        switch.tick()
-        assert switch.leg_statistics(switch.legs[1]).packets_received == 1
-        assert len(real.recv(2048)) == 172
-        with pytest.raises(BlockingIOError):
-            stranger.recv(2048)
-        # A re-INVITE that changes nothing keeps what was learnt.
-        switch.execute(
-            UpdateLeg(seq=2, leg=1, codec=Codec.PCMU, remote=Remote("192.0.2.1", 4000), symmetric=True)
-        )
-        switch.tick()
-        assert len(real.recv(2048)) == 172
-
-
 def test_port_sharing_rules() -> None:
     with Bridge() as bridge:
         customer = remote_of(bridge.customer)

@@ -19,6 +19,7 @@ from media.protocol import (
     Codec,
     Connect,
     KeyPressed,
+    LegStatistics,
     LoadPrompt,
     MaskApplied,
     MaskMode,
@@ -26,12 +27,15 @@ from media.protocol import (
     PlayFinished,
     QueryStatistics,
     Refused,
+    Remote,
     RemoveLeg,
     SetMask,
     Shutdown,
+    SourceLatched,
     WorkerStatistics,
     encode_commands,
 )
+from media.rtp.packet import header
 from media.worker import EXIT_CONTROL_CLOSED
 from tests.media.support import WorkerProcess, add, of_type, remote_of, udp_socket
 
@@ -104,6 +108,71 @@ def test_masks_are_acknowledged(worker: WorkerProcess, sockets: list[socket.sock
     applied = worker.wait_for(lambda e: isinstance(e, MaskApplied))
     assert isinstance(applied, MaskApplied)
     assert applied.mask is MaskMode.OPEN
+
+
+def dscp_of(sock: socket.socket) -> int:
+    if sock.family == socket.AF_INET6:
+        return sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS) >> 2
+    return sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) >> 2
+
+
+@pytest.mark.parametrize(("options", "dscp"), [((), 46), (("--dscp", "34"), 34), (("--dscp", "0"), 0)])
+def test_packets_go_out_with_their_dscp(tmp_path: Path, options: tuple[str, ...], dscp: int) -> None:
+    with udp_socket() as four, udp_socket(socket.AF_INET6) as six:
+        process = WorkerProcess(tmp_path, [four, six], *options)
+        try:
+            # Socket options belong to the open file, which the worker shares with us.
+            assert [dscp_of(four), dscp_of(six)] == [dscp, dscp]
+        finally:
+            process.close()
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_probes_of_a_running_worker_get_nothing(
+    worker: WorkerProcess, sockets: list[socket.socket], symmetric: bool
+) -> None:
+    peer, stranger = sockets[1], socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with stranger:
+        stranger.bind(("127.0.0.9", 0))
+        stranger.setblocking(False)
+        worker.command(
+            AddLeg(
+                seq=0,
+                leg=1,
+                socket=0,
+                codec=Codec.PCMU,
+                remote=Remote("192.0.2.1", 4000) if symmetric else remote_of(peer),
+                event_payload_type=101,
+                symmetric=symmetric,
+                signalled="127.0.0.1",
+            )
+        )
+        probe(stranger, sockets[0], 0)
+        telephone = Engine([peer], capacity=8)
+        add(telephone, 1, remote_of(sockets[0]))
+        speak(telephone, worker, 10)
+        if symmetric:
+            worker.wait_for(lambda e: isinstance(e, SourceLatched))
+        probe(stranger, sockets[0], 200)
+        speak(telephone, worker, 10)
+        worker.command(QueryStatistics(seq=0))
+        leg = worker.wait_for(lambda e: isinstance(e, LegStatistics))
+        assert isinstance(leg, LegStatistics)
+        assert leg.packets_foreign == 400 + 2 * symmetric, "those that proved a source are not played"
+        assert leg.packets_refused == leg.keys_rfc4733 == 0
+        assert leg.packets_received > 10
+        assert [e.remote for e in of_type(worker.events, SourceLatched)] == [remote_of(peer)] * symmetric
+        assert not of_type(worker.events, KeyPressed)
+        assert telephone.packets_received > 0, "the peer is sent what is his"
+        with pytest.raises(BlockingIOError):
+            stranger.recv(2048)
+
+
+def probe(stranger: socket.socket, target: socket.socket, first: int) -> None:
+    """A perfect stream of speech and keys, as fast as it goes."""
+    for n in range(first, first + 100):
+        stranger.sendto(header(0, 2 * n, n * 160, 666) + bytes(160), target.getsockname())
+        stranger.sendto(header(101, 2 * n + 1, n * 160, 666) + bytes((5, 0x8A, 3, 32)), target.getsockname())
 
 
 def test_control_side_gone_ends_the_worker(worker: WorkerProcess, sockets: list[socket.socket]) -> None:
