@@ -27,7 +27,7 @@ import numpy as np
 from pylibsrtp import Error, Policy, Session
 from pylibsrtp._binding import ffi, lib
 
-from media.arrays import Bool, Index, Int32, Int64, UInt8, UInt32, grown
+from media.arrays import Bool, Index, Int32, Int64, UInt8, grown
 from media.protocol import CryptoSuite, SRTPKeys
 from media.rtp.packet import HEADER_BYTES, HEADER_OFFSET, PACKET_BYTES, SLOT_BYTES, Columns, parse
 
@@ -283,7 +283,10 @@ class SecureLegs:
     def open(
         self, rows: Index, packets: Index, columns: Columns, slots: UInt8, lengths: Int32
     ) -> tuple[Index, Index]:
-        """Opens the packets of secured legs where they lie; RTP and, by their type, RTCP packets alike.
+        """Opens the RTP packets of secured legs where they lie.
+
+        RTCP on the same port (RFC 5761 §4) is left as it came, and is no RTP to anybody by its type: who takes it
+        asks `unprotect_rtcp`.
 
         Args:
             rows: leg of each packet.
@@ -295,7 +298,9 @@ class SecureLegs:
         Returns:
             `rows` and `packets` without those that were dropped.
         """
-        ours = np.flatnonzero(self.secured[rows])
+        secured = self.secured[rows]
+        secured &= _is_rtp(slots[packets, HEADER_OFFSET + 1])
+        ours = np.flatnonzero(secured)
         if not ours.size:
             return rows, packets
         keep = np.ones(len(rows), np.bool_)
@@ -304,20 +309,17 @@ class SecureLegs:
         # Every slot is as long as the longest packet and has its own memory: no call can leave it.
         base = ffi.cast("char *", slots.ctypes.data + HEADER_OFFSET)
         chosen = packets[looked_at]
-        for at, row, packet, length, kind, source in zip(
+        for at, row, packet, length, source in zip(
             looked_at.tolist(),
             rows[looked_at].tolist(),
             chosen.tolist(),
             lengths[chosen].tolist(),
-            slots[chosen, HEADER_OFFSET + 1].tolist(),
-            _sources(slots, chosen, columns).tolist(),
+            columns.ssrc[chosen].tolist(),
             strict=True,
         ):
             if not HEADER_BYTES <= length <= PACKET_BYTES:
                 continue
-            opened = self._pairs[row].open(
-                base + packet * SLOT_BYTES, length, source, rtcp=kind in _RTCP_TYPES
-            )
+            opened = self._pairs[row].open(base + packet * SLOT_BYTES, length, source, rtcp=False)
             if opened:
                 lengths[packet] = opened
                 keep[at] = True
@@ -344,7 +346,7 @@ class SecureLegs:
         if pair is None:
             return True
         length = int(lengths[packet])
-        if HEADER_BYTES <= length <= PACKET_BYTES and slots[packet, HEADER_OFFSET + 1] not in _RTCP_TYPES:
+        if HEADER_BYTES <= length <= PACKET_BYTES and _is_rtp(slots[packet, HEADER_OFFSET + 1]):
             place = ffi.cast("char *", slots.ctypes.data + packet * SLOT_BYTES + HEADER_OFFSET)
             source = int.from_bytes(slots[packet, HEADER_OFFSET + 8 : HEADER_OFFSET + 12].tobytes(), "big")
             if pair.open(place, length, source, rtcp=False):
@@ -353,10 +355,7 @@ class SecureLegs:
         return False
 
     def unprotect_rtcp(self, row: int, packet: bytes) -> bytes | None:
-        """A compound RTCP packet that came to a port of its own, in clear; None: drop it (it is counted).
-
-        What came by the RTP port has been opened by `open` already.
-        """
+        """A compound RTCP packet that came for a leg, in clear; None: drop it (it is counted)."""
         pair = self._pairs.get(row)
         if pair is None:
             return packet
@@ -420,11 +419,6 @@ def _rank(rows: Index) -> Index:
     return rank
 
 
-def _sources(slots: UInt8, chosen: Index, columns: Columns) -> UInt32:
-    """The SSRC of each packet: the third word of RTP, the second of RTCP."""
-    kinds = slots[chosen, HEADER_OFFSET + 1]
-    rtcp = (kinds >= _RTCP_TYPES.start) & (kinds < _RTCP_TYPES.stop)
-    sources = columns.ssrc[chosen]
-    if rtcp.any():
-        sources[rtcp] = slots.view(">u4")[chosen[rtcp], HEADER_OFFSET // 4 + 1]
-    return sources
+def _is_rtp(kinds: Any) -> Any:
+    """Whether packets with these second bytes are no RTCP; for an array or for one."""
+    return (kinds < _RTCP_TYPES.start) | (kinds >= _RTCP_TYPES.stop)

@@ -57,7 +57,6 @@ class Transmitter:
         self._paused: frozenset[int] = frozenset()
         self._orders: list[tuple[int, Index]] | None = []
         self._all: Index = np.zeros(0, np.intp)
-        self._to_protect: Index = np.zeros(0, np.intp)
         self._sender = open_sender(sockets, self._packets, _PACKET, portable=portable)
 
     def grow(self, capacity: int) -> None:
@@ -142,7 +141,6 @@ class Transmitter:
             if rows.size:
                 orders.append((index, rows))
         self._all = np.flatnonzero(sending)
-        self._to_protect = np.flatnonzero(sending & self._secure.secured)
         return orders
 
     def send(self, out: Int16, alaw_rows: Index) -> int:
@@ -171,17 +169,17 @@ class Transmitter:
         self._packets.view(np.uint16)[:, 1] = self._sequence.byteswap()
         self._packets.view(np.uint32)[:, 1] = self._timestamp.byteswap()
         self.sent[every] += 1
-        if self._to_protect.size:
-            self._protect()
+        if self._secure:
+            self._protect(every)
         total = 0
         for index, rows in self._orders:
             total += self._sender.send(index, rows)
         self.failed += len(every) - total
         return total
 
-    def _protect(self) -> None:
+    def _protect(self, rows: Index) -> None:
         """Protects this tick's packets; a leg whose key has served its time falls silent, never into clear."""
-        refused = self._secure.protect(self._packets, self._to_protect, _PACKET)
+        refused = self._secure.protect(self._packets, rows[self._secure.secured[rows]], _PACKET)
         if refused:
             self._sending[refused] = False
             self.sent[refused] -= 1

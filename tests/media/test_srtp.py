@@ -114,7 +114,8 @@ def test_the_packets_of_libsrtp_and_of_rfc_3711_by_hand(suite: CryptoSuite, vect
     receiver.negotiate(0, SRTPKeys(suite, other, key))
     assert sender.seal(0, vector["rtp"]) == vector["srtp"]
     assert sender.protect_rtcp(0, vector["rtcp"]) == vector["srtcp"]
-    assert receive(receiver, vector["srtp"], vector["srtcp"]) == [vector["rtp"], vector["rtcp"]]
+    assert receive(receiver, vector["srtp"]) == [vector["rtp"]]
+    assert receiver.unprotect_rtcp(0, vector["srtcp"]) == vector["rtcp"]
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -143,11 +144,16 @@ def test_any_packet_is_the_one_made_by_hand(suite: CryptoSuite, payload: bytes, 
 def test_every_flipped_bit_is_noticed(suite: CryptoSuite):
     sender, receiver = pair(suite)
     good = sealed(sender, rtp(1, bytes(range(20))))
+    failed = 0
     for bit in range(len(good) * 8):
         bad = bytearray(good)
         bad[bit // 8] ^= 1 << bit % 8
+        if 192 <= bad[1] < 224:
+            continue  # it looks like RTCP now, see below
         assert receive(receiver, bytes(bad)) == []
-        assert receiver.failed[0] == bit + 1
+        failed += 1
+        assert receiver.failed[0] == failed
+    assert failed >= len(good) * 8 - 2
     assert receive(receiver, good) == [rtp(1, bytes(range(20)))]
 
 
@@ -169,8 +175,10 @@ def test_every_flipped_bit_of_srtcp_is_noticed(suite: CryptoSuite):
 @given(st.lists(st.binary(max_size=PACKET_BYTES + 20), min_size=1, max_size=MOST_PER_LEG))
 def test_no_bytes_raise_and_none_get_in(packets: list[bytes]):
     _, receiver = pair(random.choice(SUITES))
-    assert receive(receiver, *packets) == []
-    assert receiver.failed[0] == len(packets)
+    # What claims to be RTCP is left to RTCP.
+    reports = [p for p in packets if len(p) > 1 and 192 <= p[1] < 224]
+    assert len(receive(receiver, *packets)) == len(reports)
+    assert receiver.failed[0] == len(packets) - len(reports)
     for packet in packets:
         assert receiver.unprotect_rtcp(0, packet) is None
 
@@ -178,9 +186,17 @@ def test_no_bytes_raise_and_none_get_in(packets: list[bytes]):
 @pytest.mark.parametrize("suite", SUITES)
 def test_clear_packets_are_dropped(suite: CryptoSuite):
     _, receiver = pair(suite)
-    assert receive(receiver, rtp(1), RTCP) == []
+    assert receive(receiver, rtp(1)) == []
     assert receiver.unprotect_rtcp(0, RTCP) is None
-    assert receiver.failed[0] == 3
+    assert receiver.failed[0] == 2
+
+
+def test_rtcp_on_the_rtp_port_is_left_for_who_takes_it():
+    sender, receiver = pair()
+    report = sender.protect_rtcp(0, RTCP)
+    assert report is not None
+    assert receive(receiver, report, sealed(sender, rtp(1))) == [report, rtp(1)]
+    assert receiver.unprotect_rtcp(0, report) == RTCP
 
 
 @pytest.mark.parametrize("suite", SUITES)
