@@ -186,7 +186,6 @@ class Negotiator:
         )
         # RFC 3264 §6: as many m= lines as the offer has, in its order; declined ones have port 0.
         media = tuple(ours if i == index else _declined(m) for i, m in enumerate(offer.media))
-        self._offer = None
         return self._description(media), agreed
 
     def accept(self, answer: SessionDescription) -> NegotiatedAudio:

@@ -112,9 +112,8 @@ class Keying:
 
     def offer(self) -> tuple[CryptoLine, ...]:
         """Lines for an offer of ours, the suite in use first."""
-        suites: list[CryptoSuite] = list(CryptoSuite)
-        if self._agreed is not None:
-            suites.sort(key=lambda suite: suite is not self._agreed_suite)
+        in_use = self._agreed.suite if self._agreed else None
+        suites = sorted(CryptoSuite, key=lambda suite: suite is not in_use)
         self._offered = {tag: (suite, self._key(suite)) for tag, suite in enumerate(suites, 1)}
         return tuple(write_key(tag, suite, key) for tag, (suite, key) in self._offered.items())
 
@@ -163,10 +162,6 @@ class Keying:
         """Media in clear was agreed on: no key of before comes back."""
         self._agreed = None
         self._ours.clear()
-
-    @property
-    def _agreed_suite(self) -> CryptoSuite | None:
-        return self._agreed.suite if self._agreed else None
 
     def _key(self, suite: CryptoSuite) -> bytes:
         key = self._ours.get(suite)
