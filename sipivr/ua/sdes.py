@@ -34,21 +34,21 @@ class SRTPPolicy(enum.StrEnum):
 
 
 class CryptoSuite(enum.StrEnum):
-    """Crypto suites by their names in SDP; same names as `media.protocol.CryptoSuite`.
-
-    Their order is that of our offers: the one that everybody has first, the short tag last.
-    """
+    """Crypto suites by their names in SDP; same names as `media.protocol.CryptoSuite`."""
 
     AES_CM_128_HMAC_SHA1_80 = "AES_CM_128_HMAC_SHA1_80"
-    AEAD_AES_128_GCM = "AEAD_AES_128_GCM"
     AES_CM_128_HMAC_SHA1_32 = "AES_CM_128_HMAC_SHA1_32"
+    AEAD_AES_128_GCM = "AEAD_AES_128_GCM"
 
 
 _KEY_BYTES: Final = {
     CryptoSuite.AES_CM_128_HMAC_SHA1_80: 30,
-    CryptoSuite.AEAD_AES_128_GCM: 28,
     CryptoSuite.AES_CM_128_HMAC_SHA1_32: 30,
+    CryptoSuite.AEAD_AES_128_GCM: 28,
 }
+#: What an offer of ours names, by preference. Not GCM: Debian's libsrtp has none, so pjsua knows none and ends a call
+#: whose first answer chooses it; it lets a peer's offer pass that names GCM beside a suite that it knows.
+_OFFERED: Final = (CryptoSuite.AES_CM_128_HMAC_SHA1_80, CryptoSuite.AES_CM_128_HMAC_SHA1_32)
 _SUITES: Final = {suite.value: suite for suite in CryptoSuite}
 #: RFC 4568 §9.1: key-params, and session parameters after a space.
 _INLINE: Final = re.compile(
@@ -112,8 +112,8 @@ class Keying:
 
     def offer(self) -> tuple[CryptoLine, ...]:
         """Lines for an offer of ours, the suite in use first."""
-        in_use = self._agreed.suite if self._agreed else None
-        suites = sorted(CryptoSuite, key=lambda suite: suite is not in_use)
+        in_use = (self._agreed.suite,) if self._agreed else ()
+        suites = dict.fromkeys((*in_use, *_OFFERED))
         self._offered = {tag: (suite, self._key(suite)) for tag, suite in enumerate(suites, 1)}
         return tuple(write_key(tag, suite, key) for tag, (suite, key) in self._offered.items())
 
