@@ -128,15 +128,18 @@ class Context:
         self._length[0] = length
         return self._length[0] if lib.srtp_protect_rtcp(self._handle, place, self._length) == 0 else 0
 
-    def unprotect(self, place: Any, length: int, source: int) -> int:
-        """Opens the SRTP packet at `place`; the length of the clear one, 0 if it is not authentic or not new."""
-        return self._open(lib.srtp_unprotect, place, length, source)
+    def open(self, call: Any, place: Any, length: int, source: int) -> int:
+        """Opens one packet where it lies.
 
-    def unprotect_rtcp(self, place: Any, length: int, source: int) -> int:
-        """The same for SRTCP."""
-        return self._open(lib.srtp_unprotect_rtcp, place, length, source)
+        Args:
+            call: libsrtp's for RTP or for RTCP.
+            place: where the packet begins.
+            length: of the packet.
+            source: its SSRC.
 
-    def _open(self, call: Any, place: Any, length: int, source: int) -> int:
+        Returns:
+            The length of the clear packet, 0 if it is not authentic or not new.
+        """
         known = source in self._sources
         if not known and len(self._sources) >= _MOST_SOURCES:
             return 0
@@ -200,25 +203,19 @@ class _Pair:
         self.receive.close()
         self.forget_previous()
 
-    def open(self, place: Any, length: int, source: int, *, rtcp: bool) -> int:
+    def open(self, call: Any, place: Any, length: int, source: int) -> int:
         """Opens one packet with the current key, or with that of before until the current one has been used."""
         previous = self.previous
         if previous is None:
-            return _attempt(self.receive, place, length, source, rtcp=rtcp)
+            return self.receive.open(call, place, length, source)
         # A failed attempt with GCM leaves its mark on the packet.
         kept = bytes(ffi.buffer(place, length))
-        opened = _attempt(self.receive, place, length, source, rtcp=rtcp)
+        opened = self.receive.open(call, place, length, source)
         if opened:
             self.forget_previous()
             return opened
         ffi.memmove(place, kept, length)
-        return _attempt(previous, place, length, source, rtcp=rtcp)
-
-
-def _attempt(context: Context, place: Any, length: int, source: int, *, rtcp: bool) -> int:
-    if rtcp:
-        return context.unprotect_rtcp(place, length, source)
-    return context.unprotect(place, length, source)
+        return previous.open(call, place, length, source)
 
 
 class SecureLegs:
@@ -309,6 +306,7 @@ class SecureLegs:
         # Every slot is as long as the longest packet and has its own memory: no call can leave it.
         base = ffi.cast("char *", slots.ctypes.data + HEADER_OFFSET)
         chosen = packets[looked_at]
+        pairs, call = self._pairs, lib.srtp_unprotect
         for at, row, packet, length, source in zip(
             looked_at.tolist(),
             rows[looked_at].tolist(),
@@ -319,7 +317,7 @@ class SecureLegs:
         ):
             if not HEADER_BYTES <= length <= PACKET_BYTES:
                 continue
-            opened = self._pairs[row].open(base + packet * SLOT_BYTES, length, source, rtcp=False)
+            opened = pairs[row].open(call, base + packet * SLOT_BYTES, length, source)
             if opened:
                 lengths[packet] = opened
                 keep[at] = True
@@ -349,7 +347,7 @@ class SecureLegs:
         if HEADER_BYTES <= length <= PACKET_BYTES and _is_rtp(slots[packet, HEADER_OFFSET + 1]):
             place = ffi.cast("char *", slots.ctypes.data + packet * SLOT_BYTES + HEADER_OFFSET)
             source = int.from_bytes(slots[packet, HEADER_OFFSET + 8 : HEADER_OFFSET + 12].tobytes(), "big")
-            if pair.open(place, length, source, rtcp=False):
+            if pair.open(lib.srtp_unprotect, place, length, source):
                 return True
         self.failed[row] += 1
         return False
@@ -361,7 +359,8 @@ class SecureLegs:
             return packet
         if _RTCP_HEADER_BYTES <= len(packet) <= _LONGEST_RTCP:
             place = ffi.from_buffer(work := bytearray(packet))
-            opened = pair.open(place, len(packet), int.from_bytes(packet[4:8], "big"), rtcp=True)
+            source = int.from_bytes(packet[4:8], "big")
+            opened = pair.open(lib.srtp_unprotect_rtcp, place, len(packet), source)
             if opened:
                 return bytes(work[:opened])
         self.failed[row] += 1
