@@ -33,6 +33,7 @@ from media.protocol import (
     UpdateLeg,
 )
 from media.rtp.lookup import IPv6Key, is_numeric
+from media.rtp.srtp import SRTPError, check_keys
 from media.rtp.stream import NO_TYPE
 from media.rtp.telephone_event import LARGEST_KEY
 
@@ -59,6 +60,18 @@ def _check(engine: Engine, command: AddLeg | UpdateLeg, index: int) -> None:
         raise RefusedError(f"leg {command.leg}: telephone-event needs a dynamic payload type")
     if not 0 <= index < len(engine.sockets):
         raise RefusedError(f"leg {command.leg}: there is no socket {index}")
+    if command.srtp is not None:
+        try:
+            check_keys(command.srtp)
+        except SRTPError as error:
+            raise RefusedError(f"leg {command.leg}: {error}") from error
+
+
+def _secure(engine: Engine, leg: Leg, command: AddLeg | UpdateLeg) -> None:
+    try:
+        engine.secure.negotiate(leg.row, command.srtp)
+    except SRTPError as error:
+        raise RefusedError(f"leg {command.leg}: {error}") from error
 
 
 def _add_leg(engine: Engine, command: AddLeg) -> list[AnyEvent]:
@@ -71,6 +84,11 @@ def _add_leg(engine: Engine, command: AddLeg) -> list[AnyEvent]:
     key = _source(engine, command, command.source or command.remote, index, None)
     engine.make_room()
     leg = engine.legs.add(command)
+    try:
+        _secure(engine, leg, command)
+    except RefusedError:
+        engine.drop(leg)
+        raise
     engine.transmitter.add(leg.row, index)
     engine.streams.last_tick[leg.row] = engine.ticks
     engine.policy.assign(leg, key)
@@ -85,6 +103,8 @@ def _update_leg(engine: Engine, command: UpdateLeg) -> list[AnyEvent]:
     moved = (command.remote, command.symmetric, index) != (leg.remote, leg.symmetric, leg.socket)
     if moved:
         key = _source(engine, command, command.remote, index, leg)
+    _secure(engine, leg, command)
+    if moved:
         engine.policy.release(leg)
         engine.legs.move(leg, index)
         engine.transmitter.move(leg.row, index)

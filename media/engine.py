@@ -44,6 +44,7 @@ from media.rtp.lookup import SourceTable
 from media.rtp.packet import Columns, parse
 from media.rtp.sockets import open_receiver
 from media.rtp.source import LATCH_WINDOW_S, SourcePolicy
+from media.rtp.srtp import SecureLegs
 from media.rtp.stream import Events, Streams
 from media.rtp.telephone_event import EVENT_BYTES, EventReceiver
 from media.rtp.transmit import Transmitter
@@ -90,10 +91,12 @@ class Engine:
         self.prompts = PromptStore()
         self.players = Players(self.prompts, capacity)
         self.queues = AudioQueues()
-        self.transmitter = Transmitter(sockets, capacity, self.rng, portable=portable)
+        self.secure = SecureLegs(capacity)
+        self.transmitter = Transmitter(sockets, capacity, self.rng, portable=portable, secure=self.secure)
         self.policy = SourcePolicy(
             self.legs, self.sources, self.streams, self.transmitter, window_s=latch_window_s
         )
+        self.policy.proves = self._is_authentic
         self.keys = Deduplicator()
         self.event_receiver = EventReceiver(capacity)
         self.ticks = 0
@@ -171,6 +174,7 @@ class Engine:
         self.keys.clear(row)
         self.event_receiver.clear(row)
         self.transmitter.clear(row)
+        self.secure.clear(row)
         self.streams.clear(row)
         self._detector.clear(row)
         for column in (self._pcm, self._previous, self._out, self.keys_inband, self.keys_rfc4733):
@@ -191,6 +195,7 @@ class Engine:
         self.streams.grow(capacity)
         self.policy.grow(capacity)
         self.players.grow(capacity)
+        self.secure.grow(capacity)
         self.transmitter.grow(capacity)
         self.event_receiver.grow(capacity)
         self._detector.grow(capacity)
@@ -214,6 +219,7 @@ class Engine:
             keys_inband=int(self.keys_inband[row]),
             keys_rfc4733=int(self.keys_rfc4733[row]),
             packets_foreign=int(self.policy.foreign[row]),
+            srtp_failed=int(self.secure.failed[row]),
         )
 
     def packets_refused(self, why: str) -> int:
@@ -294,11 +300,18 @@ class Engine:
             rows = rows[packets]
         else:
             packets = np.arange(count)
+        if self.secure:
+            rows, packets = self.secure.open(rows, packets, columns, batch.slots, batch.lengths)
         found = self.streams.receive(self.ticks, rows, packets, columns, batch.slots)
         if self.legs.unsettled:
             events += self.policy.watch(self.ticks)
         if found.rows.size:
             self._receive_events(found, columns, events)
+
+    def _is_authentic(self, leg: Leg, packet: int) -> bool:
+        """Whether a packet from a source that is no leg's was made by this leg's peer, as far as keys can tell."""
+        batch = self._receiver.batch
+        return self.secure.authentic(leg.row, packet, batch.slots, batch.lengths)
 
     def _receive_events(self, found: Events, columns: Columns, events: list[AnyEvent]) -> None:
         chosen = self.legs.events[found.rows] & (columns.size[found.packets] >= EVENT_BYTES)

@@ -15,12 +15,15 @@ from typing import Any
 from bench.telephone.customer import Customer
 from bench.telephone.phone import Telephone
 from media.protocol import KeyWay
+from sipivr.ua.negotiation import MediaTerms
+from sipivr.ua.sdes import SRTPPolicy
 
 _ANSWER_S = 20.0
 
 
 async def _call(args: argparse.Namespace) -> dict[str, Any]:
-    async with Telephone(lines=1, record=False) as phone:
+    terms = MediaTerms(srtp=SRTPPolicy(args.srtp))
+    async with Telephone(lines=1, record=False, terms=terms) as phone:
         call = await phone.dial(args.uri, caller=args.caller)
         await call.answered(_ANSWER_S)
         customer = Customer(
@@ -43,6 +46,7 @@ def main() -> int:
     parser.add_argument("--caller", required=True, help="our number, as the switch must know it")
     parser.add_argument("--identification-number", required=True, help="of the payment session")
     parser.add_argument("--keys", choices=[way.value for way in KeyWay], default=KeyWay.RFC4733.value)
+    parser.add_argument("--srtp", choices=[policy.value for policy in SRTPPolicy], default="off")
     parser.add_argument(
         "--patience", type=float, default=60.0, help="seconds to wait for the end of the call"
     )

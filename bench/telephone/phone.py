@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,9 @@ from media.protocol import (
     SendKey,
     StopPlaying,
     UnloadPrompt,
+    UpdateLeg,
 )
+from sipivr.calls.srtp import media_keys
 from sipivr.ua.edge import EdgeRefusal, EdgeTrunk
 from sipivr.ua.endpoint import PJUserAgent
 from sipivr.ua.ladder import LadderEntry
@@ -122,6 +125,12 @@ class PhoneCall:
         """Ends the call."""
         self.sip.hang_up()
 
+    def send_datagram(self, datagram: bytes) -> None:
+        """Sends anything from our RTP port to the other side's, beside the engine."""
+        if self.agreed is None:
+            raise ConnectionError("nothing has been agreed on")
+        self._phone.send_datagram(self._port, datagram, self.agreed.remote_address, self.agreed.remote_port)
+
     async def say(self, samples: NDArray[np.int16]) -> None:
         """Plays samples (8 kHz) to the other side and waits until they are out."""
         if self._over.is_set():
@@ -183,24 +192,21 @@ class PhoneCall:
     # -- told by the telephone --------------------------------------------------------------------------
 
     def agree(self, agreed: NegotiatedAudio) -> None:
-        """Brings the media leg to what was negotiated."""
-        if self.agreed is not None:
-            self._phone.run(RemoveLeg(seq=0, leg=self._media))
-        self.agreed = agreed
-        self._phone.run(
-            AddLeg(
-                seq=0,
-                leg=self._media,
-                socket=self._port,
-                codec=Codec(agreed.codec.value),
-                remote=Remote(agreed.remote_address, agreed.remote_port),
-                event_payload_type=agreed.event_payload_type,
-                ptime_ms=agreed.ptime_ms,
-                direction=Direction(agreed.direction.value),
-                dtmf=DTMFMode.AUTO,
-            ),
-            tolerate=False,
-        )
+        """Brings the media leg to what was negotiated; one that is there goes on, SRTP contexts included."""
+        known, self.agreed = self.agreed is not None, agreed
+        values: dict[str, Any] = {
+            "codec": Codec(agreed.codec.value),
+            "remote": Remote(agreed.remote_address, agreed.remote_port),
+            "event_payload_type": agreed.event_payload_type,
+            "ptime_ms": agreed.ptime_ms,
+            "direction": Direction(agreed.direction.value),
+            "dtmf": DTMFMode.AUTO,
+            "srtp": media_keys(agreed),
+        }
+        if known:
+            self._phone.run(UpdateLeg(seq=0, leg=self._media, **values), tolerate=False)
+        else:
+            self._phone.run(AddLeg(seq=0, leg=self._media, socket=self._port, **values), tolerate=False)
 
     def on_up(self) -> None:
         """The call is answered."""
@@ -243,7 +249,7 @@ class Telephone:
         address: local address for SIP and RTP.
         port: SIP port over UDP, 0 for a free one.
         lines: calls at once; each has an RTP port.
-        terms: codecs and telephone-event of our offers and answers.
+        terms: codecs, telephone-event and SRTP of our offers and answers.
         record: keep what is heard and said of every call.
         peers: networks that may call us.
     """
@@ -320,9 +326,19 @@ class Telephone:
         """A number never used before in this telephone."""
         return next(self._numbers)
 
-    async def dial(self, uri: str, *, caller: str, headers: Mapping[str, str] | None = None) -> PhoneCall:
-        """Calls `uri`; `caller` becomes the user part of From. Returns as soon as the INVITE is out."""
-        port, negotiator = self._line()
+    async def dial(
+        self,
+        uri: str,
+        *,
+        caller: str,
+        headers: Mapping[str, str] | None = None,
+        terms: MediaTerms | None = None,
+    ) -> PhoneCall:
+        """Calls `uri`; `caller` becomes the user part of From. Returns as soon as the INVITE is out.
+
+        `terms`: of this call alone, e.g. with SRTP.
+        """
+        port, negotiator = self._line(terms)
         try:
             sip = await self.agent.dial(
                 uri,
@@ -361,11 +377,16 @@ class Telephone:
             else:
                 self._media_event(event)
 
-    def _line(self) -> tuple[int, Negotiator]:
+    def send_datagram(self, port: int, datagram: bytes, address: str, to_port: int) -> None:
+        """Sends anything from one of our RTP ports."""
+        self._sockets[port].sendto(datagram, (address, to_port))
+
+    def _line(self, terms: MediaTerms | None = None) -> tuple[int, Negotiator]:
         if not self._free:
             raise RuntimeError("no free line on this telephone")
         port = self._free.pop()
-        return port, Negotiator(self._address, self._sockets[port].getsockname()[1], self._terms)
+        local = self._sockets[port].getsockname()[1]
+        return port, Negotiator(self._address, local, terms or self._terms)
 
     def _adopt(self, sip: SIPLeg, port: int, negotiator: Negotiator) -> PhoneCall:
         call = PhoneCall(self, sip, self.number(), port, negotiator)

@@ -93,6 +93,9 @@ class Sender(Protocol):
     def set_destination(self, row: int, remote: Remote | None) -> None:
         """Where a row's packets go; with None they go nowhere."""
 
+    def set_length(self, row: int, length: int) -> None:
+        """How many bytes of a row are its packet."""
+
     def send(self, index: int, rows: Index) -> int:
         """Sends the packets of some rows from one socket and says how many went."""
 
@@ -198,6 +201,7 @@ class MMsgSender:
         self._length = length
         self._names: UInt8 = np.zeros((0, NAME_BYTES), np.uint8)
         self._name_lengths = np.zeros(0, np.uint32)
+        self._vectors = np.zeros(0, _IOVEC)
         self._build(packets)
         self._orders: dict[int, tuple[Index, np.ndarray[tuple[int], np.dtype[np.void]]]] = {}
 
@@ -208,9 +212,11 @@ class MMsgSender:
         lengths = np.zeros(rows, np.uint32)
         lengths[: len(self._name_lengths)] = self._name_lengths
         self._names, self._name_lengths = names, lengths
-        self._vectors = np.zeros(rows, _IOVEC)
-        self._vectors["base"] = packets.ctypes.data + np.arange(rows) * stride
-        self._vectors["length"] = self._length
+        vectors = np.zeros(rows, _IOVEC)
+        vectors["base"] = packets.ctypes.data + np.arange(rows) * stride
+        vectors["length"] = self._length
+        vectors["length"][: len(self._vectors)] = self._vectors["length"]
+        self._vectors = vectors
         self._headers = np.zeros(rows, _MMSGHDR)
         self._headers["name"] = names.ctypes.data + np.arange(rows) * NAME_BYTES
         self._headers["namelen"] = lengths
@@ -232,6 +238,10 @@ class MMsgSender:
             self._name_lengths[row] = 28 if is_ipv6(remote) else 16
         self._headers["namelen"][row] = self._name_lengths[row]
         self._orders = {}
+
+    def set_length(self, row: int, length: int) -> None:
+        """How many bytes of a row are its packet; see `Sender`."""
+        self._vectors["length"][row] = length
 
     def send(self, index: int, rows: Index) -> int:
         """Sends some rows' packets; see `Sender`. `rows` must not be changed in place between calls."""
@@ -267,6 +277,7 @@ class PortableSender:
         self._length = length
         self._packets = packets
         self._destinations: dict[int, tuple[str, int]] = {}
+        self._lengths: dict[int, int] = {}
 
     def grow(self, packets: UInt8) -> None:
         """Takes a larger packet array; see `Sender`."""
@@ -279,12 +290,16 @@ class PortableSender:
         else:
             self._destinations[row] = (remote.address, remote.port)
 
+    def set_length(self, row: int, length: int) -> None:
+        """How many bytes of a row are its packet; see `Sender`."""
+        self._lengths[row] = length
+
     def send(self, index: int, rows: Index) -> int:
         """Sends some rows' packets; see `Sender`."""
         sent = 0
         for row in rows.tolist():
             try:
-                packet = self._packets[row, : self._length].data
+                packet = self._packets[row, : self._lengths.get(row, self._length)].data
                 self._sockets[index].sendto(packet, socket.MSG_DONTWAIT, self._destinations[row])
             except BlockingIOError:
                 break

@@ -18,10 +18,13 @@ from media.dsp import g711
 from media.protocol import FRAME_SAMPLES, Remote
 from media.rtp.packet import HEADER_BYTES, header
 from media.rtp.sockets import open_sender
+from media.rtp.srtp import LONGEST_TAG, SecureLegs
 from media.rtp.telephone_event import EventSender
 
-_STRIDE: Final = 176
 _PACKET: Final = HEADER_BYTES + FRAME_SAMPLES
+#: A packet, its SRTP tag, and the rest of the last line of the cache.
+_STRIDE: Final = 192
+assert _STRIDE >= _PACKET + LONGEST_TAG
 
 
 class Transmitter:
@@ -34,9 +37,11 @@ class Transmitter:
         rng: np.random.Generator,
         *,
         portable: bool = False,
+        secure: SecureLegs | None = None,
     ) -> None:
         self._sockets = list(sockets)
         self._rng = rng
+        self._secure = secure if secure is not None else SecureLegs(capacity)
         self._packets: UInt8 = np.zeros((capacity, _STRIDE), np.uint8)
         self._codes: UInt8 = np.zeros((capacity, FRAME_SAMPLES), np.uint8)
         self._sequence: UInt16 = np.zeros(capacity, np.uint16)
@@ -94,6 +99,7 @@ class Transmitter:
         else:
             self._remotes[row] = remote
         self._sender.set_destination(row, remote)
+        self._sender.set_length(row, _PACKET + int(self._secure.tag_bytes[row]))
         self._orders = None
 
     def redirect(self, row: int, remote: Remote) -> None:
@@ -163,11 +169,21 @@ class Transmitter:
         self._packets.view(np.uint16)[:, 1] = self._sequence.byteswap()
         self._packets.view(np.uint32)[:, 1] = self._timestamp.byteswap()
         self.sent[every] += 1
+        if self._secure:
+            self._protect(every)
         total = 0
         for index, rows in self._orders:
             total += self._sender.send(index, rows)
         self.failed += len(every) - total
         return total
+
+    def _protect(self, rows: Index) -> None:
+        """Protects this tick's packets; a leg whose key has served its time falls silent, never into clear."""
+        refused = self._secure.protect(self._packets, rows[self._secure.secured[rows]], _PACKET)
+        if refused:
+            self._sending[refused] = False
+            self.sent[refused] -= 1
+            self._orders = self._arrange()
 
     def _send_keys(self) -> frozenset[int]:
         """This tick's event packets; says whose audio they replace."""
@@ -197,9 +213,13 @@ class Transmitter:
         return frozenset(paused)
 
     def _send_one(self, row: int, packet: bytes, remote: Remote) -> None:
+        sealed = self._secure.seal(row, packet)
+        if sealed is None:
+            self.failed += 1
+            return
         try:
             self._sockets[self._socket[row]].sendto(
-                packet, socket.MSG_DONTWAIT, (remote.address, remote.port)
+                sealed, socket.MSG_DONTWAIT, (remote.address, remote.port)
             )
         except OSError:
             self.failed += 1

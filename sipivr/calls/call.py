@@ -224,6 +224,8 @@ class Call:
     async def _revive(self, media: MediaLeg, worker: MediaWorker) -> None:
         try:
             await media.revive(worker)
+            if (offer := media.new_keys_offer()) is not None:
+                self.sip.reinvite(offer)
         except MediaRefused as error:
             log.error("call %s: its media leg could not be restored: %s", self.id, error)
             self.sip.hang_up(500)

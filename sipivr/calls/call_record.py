@@ -100,6 +100,7 @@ class CallRecord:
             "packets_late": event.packets_late,
             "packets_refused": event.packets_refused,
             "packets_foreign": event.packets_foreign,
+            "srtp_failed": event.srtp_failed,
             "jitter_ms": event.jitter_ms,
         }
         if self._sip.cause is not None:

@@ -29,6 +29,7 @@ from media.protocol import (
 )
 from sipivr.calls.media_link import LegEvents, MediaLink, MediaWorker
 from sipivr.calls.media_ports import PortsExhausted, Seat
+from sipivr.calls.srtp import media_keys
 from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio, Negotiator
 from sipivr.ua.sdp import UNSPECIFIED, NotAcceptable, SDPError, SessionDescription
 
@@ -146,8 +147,11 @@ class MediaLeg:
         local = self.worker.ports.sockets[index]
         return self._advertised.get(":" in local.address, local.address), local.port
 
-    def add(self, agreed: NegotiatedAudio | None) -> asyncio.Future[None]:
-        """Tells the worker of the leg; `None` while our offer is not answered: silent and deaf."""
+    def add(self, agreed: NegotiatedAudio | None, *, held: bool = False) -> asyncio.Future[None]:
+        """Tells the worker of the leg; `None` while our offer is not answered: silent and deaf.
+
+        `held`: silent and deaf as well, until `update`.
+        """
         self._added = True
         self._agreed = agreed
         return self.worker.send(
@@ -159,13 +163,22 @@ class MediaLeg:
                 remote=self._remote if agreed else None,
                 event_payload_type=agreed.event_payload_type if agreed else None,
                 ptime_ms=agreed.ptime_ms if agreed else 20,
-                direction=Direction(agreed.direction.value) if agreed else Direction.INACTIVE,
+                direction=Direction(agreed.direction.value) if agreed and not held else Direction.INACTIVE,
                 symmetric=self._symmetric,
                 dtmf=self._dtmf,
                 signalled=self._signalled,
                 source=self._seat.source if self._symmetric and not self._seat.waits else None,
+                srtp=media_keys(agreed),
             )
         )
+
+    def new_keys_offer(self) -> SessionDescription | None:
+        """An offer with a fresh key for a leg that has come to a new worker, None for a leg in clear.
+
+        The new worker does not know how far the old one had used the keys: until the answer has been given to
+        `update`, a leg with SRTP is silent and deaf (RFC 3711 §9.1: a second start under one key is a two-time pad).
+        """
+        return self.negotiator.offer() if self.negotiator.renew_keys() else None
 
     def update(self, agreed: NegotiatedAudio) -> asyncio.Future[None]:
         """Tells the worker what a re-INVITE or a late answer changed; `add` has it otherwise."""
@@ -186,6 +199,7 @@ class MediaLeg:
                 symmetric=self._symmetric,
                 dtmf=self._dtmf,
                 socket=self._socket,
+                srtp=media_keys(agreed),
             )
         )
         if self._moved:
@@ -255,6 +269,8 @@ class MediaLeg:
     async def revive(self, worker: MediaWorker) -> None:
         """Moves into the worker that took over the sockets of the lost one; nothing plays, nothing is masked.
 
+        A leg with SRTP waits there until its peer has answered `new_keys_offer`.
+
         Raises:
             MediaRefused: the new worker does not take the leg.
         """
@@ -264,7 +280,7 @@ class MediaLeg:
         worker.ports.retake(self.number, self._socket, self._seat)
         worker.adopt(self.number, self._owner)
         if self._added:
-            await self.add(self._agreed)
+            await self.add(self._agreed, held=media_keys(self._agreed) is not None)
 
     def remove(self) -> None:
         """Forgets the leg at the worker, after a last word of its statistics; then its port is free again."""

@@ -23,6 +23,7 @@ from sipivr.calls.media_link import MediaRefused, MediaWorker
 from sipivr.calls.media_ports import FamilyMissing, PortsExhausted
 from sipivr.calls.rate import CallRate
 from sipivr.calls.services import Services
+from sipivr.calls.srtp import ExposedKeys
 from sipivr.dialogue import Dialogue
 from sipivr.store import write
 from sipivr.store.identifiers import new_id
@@ -34,6 +35,7 @@ from sipivr.ua.identity import CallIdentity, IdentityRules, identify
 from sipivr.ua.ladder import LadderEntry
 from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio
 from sipivr.ua.ports import IncomingInvite, SIPCause, SIPLeg
+from sipivr.ua.sdes import SRTPPolicy
 from sipivr.ua.sdp import Codec, NotAcceptable, SDPError, SessionDescription
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class Switchboard:
         self._make_dialogue = dialogue
         self._calls: dict[int, Call] = {}
         self._settling: set[Call] = set()
+        self._exposed = ExposedKeys(services.count)
         self._lines: dict[str, int] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -156,6 +159,7 @@ class Switchboard:
             log.error("a call is refused: %s", error)
             self._refuse(leg, admission.refused(Refusal.MEDIA_UNAVAILABLE), trunk, identity)
             return
+        self._exposed.note(trunk.id, invite.transport, invite.offer, sdp)
         if invite.offer is not None:
             leg.prepare(sdp)
         self._calls[leg.number] = call
@@ -451,7 +455,8 @@ class Switchboard:
 
 
 def _terms(trunk: Trunk) -> MediaTerms:
+    srtp = SRTPPolicy(trunk.srtp.value)
     codecs = trunk.options.get("codecs")
     if isinstance(codecs, list):
-        return MediaTerms(codecs=tuple(Codec[str(name)] for name in codecs))
-    return MediaTerms()
+        return MediaTerms(codecs=tuple(Codec[str(name)] for name in codecs), srtp=srtp)
+    return MediaTerms(srtp=srtp)

@@ -33,6 +33,14 @@ class NumberUse(enum.StrEnum):
     SELF_SERVICE = "self_service"
 
 
+class TrunkSRTP(enum.StrEnum):
+    """Whether a trunk's media is encrypted (SRTP, keys by SDES)."""
+
+    OFF = "off"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
 class SessionStatus(enum.StrEnum):
     """A payment session, from registration to its end."""
 
@@ -162,6 +170,7 @@ class Trunk:
     trust_identity: bool
     options: dict[str, object] = field(default_factory=dict)
     active: bool = True
+    srtp: TrunkSRTP = TrunkSRTP.OFF
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from sipivr.store.records import (
     Role,
     Shop,
     Trunk,
+    TrunkSRTP,
 )
 
 E164: Final = re.compile(r"\+[1-9][0-9]{2,14}", re.ASCII)
@@ -172,6 +173,7 @@ def put_trunk(
     merchant: str | None = None,
     trust_identity: bool = False,
     options: Mapping[str, object] | None = None,
+    srtp: TrunkSRTP = TrunkSRTP.OFF,
     active: bool = True,
     id: str | None = None,
     now: dt.datetime | None = None,
@@ -194,6 +196,7 @@ def put_trunk(
             "merchant": merchant,
             "trust_identity": trust_identity,
             "options": _json(dict(options or {})),
+            "srtp": srtp,
             "active": active,
         }
         _put(tx, actor, "trunk", trunk, values, merchant=merchant)

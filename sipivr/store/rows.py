@@ -27,6 +27,7 @@ from sipivr.store.records import (
     Shop,
     TimelineEntry,
     Trunk,
+    TrunkSRTP,
 )
 
 Row = Sequence[Any]
@@ -110,6 +111,7 @@ def trunk(row: Row) -> Trunk:
     values["networks"] = tuple(json.loads(values["networks"]))
     values["options"] = json.loads(values["options"])
     values["trust_identity"] = bool(values["trust_identity"])
+    values["srtp"] = TrunkSRTP(values["srtp"])
     values["active"] = bool(values["active"])
     return Trunk(**values)
 

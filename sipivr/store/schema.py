@@ -345,6 +345,15 @@ def m0004_journal(db: Database) -> None:
     """)
 
 
+@migrations()
+def m0005_trunk_srtp(db: Database) -> None:
+    """Whether a trunk's media is encrypted."""
+    db.executescript("""
+        ALTER TABLE trunk ADD COLUMN srtp TEXT NOT NULL DEFAULT 'off'
+            CHECK (srtp IN ('off', 'optional', 'required'));
+    """)
+
+
 def migrate(db: Database) -> tuple[str, ...]:
     """Applies what is missing and returns its names.
 

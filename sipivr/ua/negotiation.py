@@ -1,8 +1,18 @@
 """Offer and answer of one leg (RFC 3264): one G.711 stream and telephone-event, everything else declined.
 
-A `Negotiator` holds two things between messages: its o= line, whose version rises with every description
-that it makes, and the last offer that waits for an answer. It knows no SIP and no socket. The dialog's order
-(one offer at a time, glare) is kept by pjsip (RFC 3261 §14).
+A `Negotiator` holds three things between messages: its o= line, whose version rises with every description
+that it makes, the last offer that waits for an answer, and the SRTP keys. It knows no SIP and no socket. The
+dialog's order (one offer at a time, glare) is kept by pjsip (RFC 3261 §14).
+
+SRTP by the trunk's policy:
+
+- *off*: `RTP/AVP` only; `a=crypto` in it is not looked at, and answered by none.
+- *required*: `RTP/SAVP` only, in offers and answers (RFC 4568 §6: SDES belongs to that profile).
+- *optional*: of an offer the `RTP/SAVP` stream, else the `RTP/AVP` one. There is no RFC for an offer that is
+  content with either, and `RTP/SAVP` alone would lose the calls of peers that have no SRTP. So our first offer, and
+  an offer that we meet, may be what baresip, Asterisk and pjsua call optional: `RTP/AVP` with `a=crypto`, which
+  who does not know it ignores (RFC 8866 §5.13); an answer with `a=crypto` is SRTP, one without is in clear. Later
+  offers name what is in use.
 """
 
 from __future__ import annotations
@@ -11,9 +21,11 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+from sipivr.ua.sdes import Keying, MediaKeys, SRTPPolicy
 from sipivr.ua.sdp import (
     UNSPECIFIED,
     Codec,
+    CryptoLine,
     Direction,
     MediaDescription,
     NoCommonCodec,
@@ -27,6 +39,8 @@ _EVENTS: Final = "0-15"
 _SHORTEST_PTIME_MS: Final = 10
 _LONGEST_PTIME_MS: Final = 60
 _DEFAULT_PTIME_MS: Final = 20
+_CLEAR: Final = "RTP/AVP"
+_SECURE: Final = "RTP/SAVP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +52,14 @@ class MediaTerms:
         ptime_ms: what we offer.
         event_payload_type: payload type of telephone-event in our offers; None: neither offer nor accept it.
         rtcp_mux: accept it when offered (RFC 5761); we do not offer it.
-        srtp_supported: whether `RTP/SAVP` may be negotiated; refused with 488 otherwise.
+        srtp: whether media is encrypted; what does not fit is refused with 488.
     """
 
     codecs: tuple[Codec, ...] = (Codec.PCMU, Codec.PCMA)
     ptime_ms: int = 20
     event_payload_type: int | None = 101
     rtcp_mux: bool = True
-    srtp_supported: bool = False
+    srtp: SRTPPolicy = SRTPPolicy.OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,7 @@ class NegotiatedAudio:
         remote_holds: the peer asked us to stop sending (hold).
         rtcp_mux: both ends do RFC 5761.
         remote_rtcp_port: where RTCP goes.
+        srtp: suite and keys of both directions, None for media in clear.
     """
 
     codec: Codec
@@ -73,6 +88,7 @@ class NegotiatedAudio:
     remote_holds: bool
     rtcp_mux: bool
     remote_rtcp_port: int
+    srtp: MediaKeys | None = None
 
 
 class Negotiator:
@@ -92,6 +108,20 @@ class Negotiator:
         self._session_id = secrets.randbits(31)
         self._version = 0
         self._offer: MediaDescription | None = None
+        self._keying = Keying()
+        self._protocol: str | None = None
+
+    def renew_keys(self) -> bool:
+        """Our next offer has a fresh key, for a media worker that does not know how far the old one was used.
+
+        The peer's key stays its own business: it gives another in its answer, as RFC 3711 §9.1 wants of who
+        begins anew, or goes on.
+
+        Returns:
+            Whether the leg's media is encrypted at all.
+        """
+        self._keying.renew()
+        return self._keying.secured
 
     def move(self, address: str, port: int) -> None:
         """RTP goes to another of our sockets from the next description on."""
@@ -112,7 +142,15 @@ class Negotiator:
         formats = [_audio_format(codec) for codec in self._terms.codecs]
         if self._terms.event_payload_type is not None:
             formats.append(_event_format(self._terms.event_payload_type))
-        self._offer = self._audio(tuple(formats), self._terms.ptime_ms, direction, rtcp_mux=False)
+        protocol, crypto = self._offered_profile()
+        self._offer = self._audio(
+            tuple(formats),
+            self._terms.ptime_ms,
+            direction,
+            rtcp_mux=False,
+            protocol=protocol,
+            crypto=crypto,
+        )
         return self._description((self._offer,))
 
     def answer(
@@ -122,18 +160,32 @@ class Negotiator:
 
         Raises:
             NoCommonCodec: nothing in common (488).
-            NotAcceptable: no usable audio stream, or SRTP where it is not supported (488).
+            NotAcceptable: no usable audio stream, or none that the trunk's policy on SRTP allows (488).
         """
         index, theirs = self._choose(offer)
         codec = self._first_codec(theirs)
-        agreed = self._agree(theirs, codec, self._event_type(theirs), direction)
+        crypto: tuple[CryptoLine, ...] = ()
+        keys = None
+        if self._terms.srtp is not SRTPPolicy.OFF and self._keying.usable(theirs.crypto):
+            line, keys = self._keying.answer(theirs.crypto, _destination(theirs))
+            crypto = (line,)
+        else:
+            self._keying.clear()
+        self._protocol = theirs.protocol
+        agreed = self._agree(theirs, codec, self._event_type(theirs), direction, keys)
         formats = [_audio_format(codec)]
         if agreed.event_payload_type is not None:
             formats.append(_event_format(agreed.event_payload_type))
-        ours = self._audio(tuple(formats), agreed.ptime_ms, agreed.direction, rtcp_mux=agreed.rtcp_mux)
+        ours = self._audio(
+            tuple(formats),
+            agreed.ptime_ms,
+            agreed.direction,
+            rtcp_mux=agreed.rtcp_mux,
+            protocol=theirs.protocol,
+            crypto=crypto,
+        )
         # RFC 3264 §6: as many m= lines as the offer has, in its order; declined ones have port 0.
         media = tuple(ours if i == index else _declined(m) for i, m in enumerate(offer.media))
-        self._offer = None
         return self._description(media), agreed
 
     def accept(self, answer: SessionDescription) -> NegotiatedAudio:
@@ -151,18 +203,41 @@ class Negotiator:
         if theirs.protocol != ours.protocol:
             raise NotAcceptable("The answer changes the transport protocol.")
         codec = self._first_codec(theirs)
-        return self._agree(theirs, codec, self._event_type(theirs), ours.direction)
+        keys = None
+        if ours.protocol == _SECURE or (ours.crypto and theirs.crypto):
+            keys = self._keying.accept(theirs.crypto, _destination(theirs))
+        else:
+            self._keying.clear()
+        self._protocol = theirs.protocol
+        return self._agree(theirs, codec, self._event_type(theirs), ours.direction, keys)
+
+    def _offered_profile(self) -> tuple[str, tuple[CryptoLine, ...]]:
+        policy = self._terms.srtp
+        if policy is SRTPPolicy.OFF:
+            return _CLEAR, ()
+        if policy is SRTPPolicy.REQUIRED:
+            return _SECURE, self._keying.offer()
+        if self._protocol is not None and not self._keying.secured:
+            return _CLEAR, ()
+        return self._protocol or _CLEAR, self._keying.offer()
 
     def _choose(self, offer: SessionDescription) -> tuple[int, MediaDescription]:
-        secure = False
-        for index, media in enumerate(offer.media):
-            if media.kind == "audio" and media.port:
-                if media.protocol == "RTP/AVP":
-                    return index, media
-                secure = secure or "SAVP" in media.protocol
-        if secure and not self._terms.srtp_supported:
+        streams = [(i, m) for i, m in enumerate(offer.media) if m.kind == "audio" and m.port]
+        secure = [item for item in streams if item[1].protocol == _SECURE]
+        clear = [item for item in streams if item[1].protocol == _CLEAR]
+        policy = self._terms.srtp
+        keyed = [item for item in secure if self._keying.usable(item[1].crypto)]
+        if policy is not SRTPPolicy.OFF and keyed:
+            return keyed[0]
+        if policy is not SRTPPolicy.REQUIRED and clear:
+            return clear[0]
+        if policy is SRTPPolicy.OFF and any("SAVP" in media.protocol for _, media in streams):
             raise NotAcceptable("The offer demands SRTP, which this trunk does not do.")
-        raise NotAcceptable("The offer holds no RTP/AVP audio stream.")
+        if secure:
+            raise NotAcceptable("No crypto line of the offer can be used.")
+        if clear:
+            raise NotAcceptable("The offer is in clear, and this trunk demands SRTP.")
+        raise NotAcceptable("The offer holds no usable audio stream.")
 
     def _first_codec(self, media: MediaDescription) -> Codec:
         for item in media.formats:
@@ -186,7 +261,12 @@ class Negotiator:
         return None
 
     def _agree(
-        self, theirs: MediaDescription, codec: Codec, event_type: int | None, wanted: Direction
+        self,
+        theirs: MediaDescription,
+        codec: Codec,
+        event_type: int | None,
+        wanted: Direction,
+        keys: MediaKeys | None,
     ) -> NegotiatedAudio:
         offered = theirs.direction
         if theirs.address in UNSPECIFIED:
@@ -203,20 +283,29 @@ class Negotiator:
             remote_holds=theirs.on_hold,
             rtcp_mux=mux,
             remote_rtcp_port=rtcp_port,
+            srtp=keys,
         )
 
     def _audio(
-        self, formats: tuple[PayloadFormat, ...], ptime_ms: int, direction: Direction, *, rtcp_mux: bool
+        self,
+        formats: tuple[PayloadFormat, ...],
+        ptime_ms: int,
+        direction: Direction,
+        *,
+        rtcp_mux: bool,
+        protocol: str,
+        crypto: tuple[CryptoLine, ...],
     ) -> MediaDescription:
         return MediaDescription(
             kind="audio",
             port=self._port,
-            protocol="RTP/AVP",
+            protocol=protocol,
             formats=formats,
             address=self._address,
             direction=direction,
             ptime_ms=ptime_ms,
             rtcp_mux=rtcp_mux,
+            crypto=crypto,
         )
 
     def _description(self, media: tuple[MediaDescription, ...]) -> SessionDescription:
@@ -230,6 +319,10 @@ def _audio_format(codec: Codec) -> PayloadFormat:
 
 def _event_format(payload_type: int) -> PayloadFormat:
     return PayloadFormat(payload_type, "telephone-event", _CLOCK_RATE_HZ, 1, _EVENTS)
+
+
+def _destination(media: MediaDescription) -> tuple[str, int] | None:
+    return None if media.address in UNSPECIFIED else (media.address, media.port)
 
 
 def _declined(media: MediaDescription) -> MediaDescription:

@@ -25,6 +25,7 @@ from bench.telephone.phone import PhoneCall, Telephone
 from sipivr.store import write
 from sipivr.store.database import WritableStore
 from sipivr.store.records import SYSTEM, Mode
+from sipivr.ua.negotiation import MediaTerms
 
 #: Numbers besides the seeded one.
 BUSY_NUMBER = "0312345001"  # five lines, for the sixth call
@@ -75,11 +76,15 @@ class Stage:
                 print(switch.log_tail(80))
                 raise
 
-    async def dial(self, number: str = ROOMY_NUMBER, caller: str | None = None) -> PhoneCall:
-        return await self.phone.dial(self.switch.uri(number), caller=caller or self.switch.caller)
+    async def dial(
+        self, number: str = ROOMY_NUMBER, caller: str | None = None, terms: MediaTerms | None = None
+    ) -> PhoneCall:
+        return await self.phone.dial(
+            self.switch.uri(number), caller=caller or self.switch.caller, terms=terms
+        )
 
-    async def call_up(self, number: str = ROOMY_NUMBER) -> PhoneCall:
-        call = await self.dial(number)
+    async def call_up(self, number: str = ROOMY_NUMBER, terms: MediaTerms | None = None) -> PhoneCall:
+        call = await self.dial(number, terms=terms)
         await call.answered(20)
         return call
 

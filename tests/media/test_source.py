@@ -442,7 +442,7 @@ def test_the_stranger_does_not_keep_a_dead_call_alive() -> None:
 
 
 def secure(scene: Scene) -> None:
-    keys = SRTPKeys(CryptoSuite.AES_CM_128_HMAC_SHA1_80, bytes(30), bytes(30))
+    keys = SRTPKeys(CryptoSuite.AES_CM_128_HMAC_SHA1_80, bytes(30), b"r" * 30)
     add(scene.engine, 1, PRIVATE, symmetric=True, signalled="127.0.0.1", srtp=keys)
 
 

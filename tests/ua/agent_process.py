@@ -7,6 +7,7 @@ Prints one JSON object a line for each event; takes one JSON command a line: `{"
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import sys
 from ipaddress import ip_network
@@ -16,6 +17,7 @@ from sipivr.ua.endpoint import PJUserAgent
 from sipivr.ua.identity import IdentityRules, identify
 from sipivr.ua.negotiation import MediaTerms, Negotiator
 from sipivr.ua.ports import UAError
+from sipivr.ua.sdes import SRTPPolicy
 from sipivr.ua.sdp import NotAcceptable, SDPError
 from sipivr.ua.settings import Listener, Transport, UASettings, Usage
 
@@ -25,10 +27,19 @@ def say(event: str, leg=None, **fields) -> None:
     print(json.dumps(line), flush=True)
 
 
+def secret(agreed) -> list[str] | None:
+    """What both ends of SRTP must agree on, without saying it: suite, our key, theirs."""
+    keys = agreed.srtp
+    if keys is None:
+        return None
+    return [keys.suite.value, *(hashlib.sha256(key).hexdigest() for key in (keys.send, keys.receive))]
+
+
 class Scripted:
     """The called user of an incoming call names what happens to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, terms: MediaTerms) -> None:
+        self.terms = terms
         self.negotiators: dict[int, Negotiator] = {}
         self.plans: dict[int, str] = {}
         self.legs = {}
@@ -36,7 +47,7 @@ class Scripted:
 
     def negotiator(self, leg) -> Negotiator:
         return self.negotiators.setdefault(
-            leg.number, Negotiator("127.0.0.1", 20000 + 2 * (leg.number % 1000), MediaTerms())
+            leg.number, Negotiator("127.0.0.1", 20000 + 2 * (leg.number % 1000), self.terms)
         )
 
     def incoming(self, leg, invite) -> None:
@@ -73,7 +84,14 @@ class Scripted:
             return
         if plan != "unprepared":
             leg.prepare(sdp)
-        say("agreed", leg, codec=agreed.codec.name, port=agreed.remote_port, dtmf=agreed.event_payload_type)
+        say(
+            "agreed",
+            leg,
+            codec=agreed.codec.name,
+            port=agreed.remote_port,
+            dtmf=agreed.event_payload_type,
+            srtp=secret(agreed),
+        )
         leg.ring(sdp if plan == "early" else None)
         if plan == "ring":
             return
@@ -90,10 +108,11 @@ class Scripted:
 
     def answered(self, leg, sdp) -> None:
         plan = self.plans.get(leg.number, "")
-        port = None
+        port, srtp = None, None
         if sdp is not None:
-            port = self.negotiator(leg).accept(sdp).remote_port
-        say("answered", leg, port=port)
+            agreed = self.negotiator(leg).accept(sdp)
+            port, srtp = agreed.remote_port, secret(agreed)
+        say("answered", leg, port=port, srtp=srtp)
         if plan == "bye":
             leg.hang_up()
         elif plan == "reinvite":
@@ -115,11 +134,13 @@ class Scripted:
             holds=agreed.remote_holds,
             direction=agreed.direction.value,
             port=agreed.remote_port,
+            srtp=secret(agreed),
         )
         return answer
 
     def reanswered(self, leg, sdp) -> None:
-        say("reanswered", leg, port=self.negotiator(leg).accept(sdp).remote_port)
+        agreed = self.negotiator(leg).accept(sdp)
+        say("reanswered", leg, port=agreed.remote_port, srtp=secret(agreed))
         if self.plans.get(leg.number) == "reinvite":
             leg.hang_up()
 
@@ -156,7 +177,8 @@ class Scripted:
 
 async def run(argv: list[str]) -> None:
     options = json.loads(argv[0]) if argv else {}
-    handler = Scripted()
+    terms = MediaTerms(srtp=SRTPPolicy(options.get("srtp", "off")))
+    handler = Scripted(terms)
     settings = UASettings(
         listeners=(Listener(Transport.UDP, "127.0.0.1", 0), Listener(Transport.TCP, "127.0.0.1", 0)),
         max_calls=options.get("max_calls", 0),
@@ -179,7 +201,7 @@ async def run(argv: list[str]) -> None:
         command = json.loads(line)
         match command["do"]:
             case "dial":
-                negotiator = Negotiator("127.0.0.1", command.get("port", 30000), MediaTerms())
+                negotiator = Negotiator("127.0.0.1", command.get("port", 30000), terms)
                 sdp = None if command.get("empty") else negotiator.offer()
                 try:
                     leg = await agent.dial(command["target"], from_uri=command["from"], sdp=sdp)
@@ -192,6 +214,11 @@ async def run(argv: list[str]) -> None:
                 say("dialled", leg, call_id=leg.call_id)
             case "hang_up":
                 handler.legs[command["leg"]].hang_up()
+            case "reinvite":
+                leg = handler.legs[command["leg"]]
+                if command.get("renew"):
+                    handler.negotiator(leg).renew_keys()
+                leg.reinvite(handler.negotiator(leg).offer())
             case "info":
                 handler.legs[command["leg"]].send_info("application/dtmf-relay", command["body"])
             case "statistics":

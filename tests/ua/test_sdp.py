@@ -110,11 +110,6 @@ def test_other_streams_are_declined_in_place():
     assert [(m.kind, m.port) for m in again.media] == [(m.kind, m.port) for m in sdp.media]
 
 
-def test_srtp_is_488_until_it_is_supported():
-    with pytest.raises(NotAcceptable, match="SRTP"):
-        answer(HEAD + "m=audio 40000 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:abc\r\n")
-
-
 def test_the_second_of_two_audio_streams_may_be_the_usable_one():
     body = HEAD + "m=audio 40000 RTP/SAVP 0\r\n" + "m=audio 40002 RTP/AVP 0\r\n"
     sdp, agreed = answer(body)
