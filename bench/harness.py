@@ -166,7 +166,9 @@ class Switch:
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError):
-                status = dict(re.findall(r"^(Name|PPid|State):\s*(\S+)", (entry / "status").read_text(), re.MULTILINE))
+                status = dict(
+                    re.findall(r"^(Name|PPid|State):\s*(\S+)", (entry / "status").read_text(), re.MULTILINE)
+                )
                 if int(status["PPid"]) != self.pid or status["State"] == "Z":
                     continue
                 words = (entry / "cmdline").read_bytes().decode().split("\0")

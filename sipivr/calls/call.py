@@ -21,7 +21,6 @@ from media.protocol import (
     KeyWay,
     LegFault,
     LegStatistics,
-    MaskApplied,
     MaskMode,
     PlayFinished,
     RTPTimeout,
@@ -37,6 +36,7 @@ from sipivr.calls.charging import (
     OnlyTestCards,
     Resolved,
 )
+from sipivr.calls.media_bridge import MediaBridge
 from sipivr.calls.media_leg import MediaLeg
 from sipivr.calls.media_link import MediaRefused, MediaWorker
 from sipivr.calls.services import Services
@@ -95,6 +95,7 @@ class Call:
         self.session: PaymentSession | None = None
         self.media: MediaLeg | None = None
         self.agreed: NegotiatedAudio | None = None
+        self._bridge = MediaBridge()
         self._shop: Shop | None = None
         self._record = record
         self._dialogue = dialogue
@@ -115,6 +116,8 @@ class Call:
         """The customer's leg is up: the conversation begins."""
         self._record.answered(self.agreed)
         self.feed(events.CustomerConnected())
+        if self.media is not None and self.media.lost:  # while it rang: then nobody had to be told
+            self.feed(events.MediaLost())
 
     def feed(self, event: events.Event) -> None:
         """Gives the dialogue an event and does what it wants."""
@@ -169,6 +172,7 @@ class Call:
         self._ended = True
         self.feed(events.CustomerHungUp())
         if self.media is not None:
+            self._bridge.forget(self.media)
             self.media.remove()
         self._record.ended(cause)
         self._settle()
@@ -184,12 +188,6 @@ class Call:
                 if self.media is not None:
                     self.media.play_finished(playlist)
                 self.feed(events.PlayFinished(playlist, interrupted))
-            case MaskApplied(mask=mask):
-                request, self._mask_request = self._mask_request, None
-                if request is not None and mask is BRIDGE_MASK:
-                    self.feed(events.MaskApplied(request))
-                elif request is not None:
-                    self._mask_request = request
             case LegFault(reason=reason):
                 log.error("call %s: media fault: %s", self.id, reason)
                 self._services.count("media_faults")
@@ -215,21 +213,32 @@ class Call:
         self.feed(events.MediaLost())
 
     def worker_arrived(self, worker: MediaWorker) -> None:
-        """A worker has connected: if ours was lost and this is its successor, the leg moves in."""
+        """A worker has connected: if ours was lost and this is its successor, the call moves in."""
         media = self.media
         if self._ended or media is None or not media.lost or worker.index != media.worker.index:
             return
-        self._background(self._revive(media, worker))
-
-    async def _revive(self, media: MediaLeg, worker: MediaWorker) -> None:
         try:
-            await media.revive(worker)
+            restored = self._bridge.restore(worker, (media,))
         except MediaRefused as error:
-            log.error("call %s: its media leg could not be restored: %s", self.id, error)
-            self.sip.hang_up(500)
+            self._not_restored(media, error)
             return
-        if not self._ended:
+        self._background(self._revive(media, worker, restored))
+
+    async def _revive(self, media: MediaLeg, worker: MediaWorker, restored: Awaitable[None]) -> None:
+        try:
+            await restored
+        except MediaRefused as error:
+            if not worker.closed:  # else the next worker has its turn
+                self._not_restored(media, error)
+            return
+        if not (self._ended or worker.closed):
+            self._services.media.restored(worker, whole=True)
             self.feed(events.MediaRestored())
+
+    def _not_restored(self, media: MediaLeg, error: MediaRefused) -> None:
+        log.error("call %s: its media could not be restored: %s", self.id, error)
+        self._services.media.restored(media.worker, whole=False)
+        self.sip.hang_up(500)
 
     def _media_key(self, key: int, way: KeyWay) -> None:
         if self._key_way is KeyWay.INFO:
@@ -260,7 +269,7 @@ class Call:
                 self._mask_request = None
                 self._record.capture_closed()
                 if self.media is not None:
-                    self.media.close_bridge_mask()
+                    self._bridge.part(self.media, self.media)
             case effects.ClaimSession(request=request, number=digits):
                 self._background(self._claim(request, digits))
             case effects.ReleaseSession(session_id=session):
@@ -328,13 +337,15 @@ class Call:
             return
         self._mask_request = request
         self._record.capture_opening()
-        answer = self.media.open_bridge_mask(BRIDGE_MASK)
+        answer = self._bridge.set(self.media, self.media, BRIDGE_MASK)
         answer.add_done_callback(lambda done: self._mask_answered(request, done))
 
     def _mask_answered(self, request: int, answer: asyncio.Future[None]) -> None:
-        if not answer.cancelled() and answer.exception() is not None and self._mask_request == request:
-            self._mask_request = None
-            self.feed(events.MaskFailed(request))
+        if answer.cancelled() or self._mask_request != request:
+            return
+        self._mask_request = None
+        on = answer.exception() is None
+        self.feed(events.MaskApplied(request) if on else events.MaskFailed(request))
 
     async def _claim(self, request: int, digits: str) -> None:
         services = self._services
