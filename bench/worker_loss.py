@@ -19,7 +19,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,7 +31,8 @@ from bench._loss_verdict import Losses, PlayedCall, Verdict
 from media.protocol import AnyEvent, DTMFMode, KeyPressed, KeyWay, LegFault, MaskMode, Remote
 from sipivr.calls.media_bridge import MediaBridge
 from sipivr.calls.media_leg import MediaLeg
-from sipivr.calls.media_link import MediaLink, MediaRefused, MediaWorker
+from sipivr.calls.media_link import MediaLink, MediaWorker
+from sipivr.calls.restoration import Restoration
 from sipivr.config import MediaSettings, RTPSettings, Settings, paths
 from sipivr.layout import Kind
 from sipivr.supervision import sockets as rtp_sockets
@@ -59,9 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Pair:
     """A call of two legs, as the call logic keeps it: told of losses, moved in when a worker arrives."""
 
-    def __init__(self, link: MediaLink, remotes: Sequence[tuple[str, int]], *, captured: bool) -> None:
+    def __init__(
+        self,
+        link: MediaLink,
+        remotes: Sequence[tuple[str, int]],
+        *,
+        captured: bool,
+        moved: asyncio.Event,
+        background: Callable[[Awaitable[None]], None],
+    ) -> None:
         self._link = link
+        self._moved = moved
         self._bridge = MediaBridge()
+        self._restoration = Restoration(
+            link, self._bridge, background=background, restored=self._restored, failed=self._failed
+        )
         self.captured = captured
         self.keys: list[tuple[float, KeyWay]] = []
         self.faults = 0
@@ -103,18 +116,17 @@ class Pair:
     def on_media_lost(self) -> None:
         """See `LegEvents`. Nothing to do until a worker arrives."""
 
-    async def move(self, worker: MediaWorker) -> None:
-        """Into the successor of the lost worker."""
-        if not self.legs[0].lost or worker.index != self.legs[0].worker.index:
-            return
-        try:
-            await self._bridge.restore(worker, self.legs)
-        except MediaRefused as error:
-            self.refused.append(str(error))
-            self._link.restored(worker, whole=False)
-            return
+    def worker_arrived(self, worker: MediaWorker) -> None:
+        """Perhaps the successor of ours."""
+        self._restoration.worker_arrived(worker, [(leg, None) for leg in self.legs])
+
+    def _restored(self) -> None:
         self.restored_at.append(time.monotonic())
-        self._link.restored(worker, whole=True)
+        self._moved.set()
+
+    def _failed(self, reason: str) -> None:
+        self.refused.append(reason)
+        self._moved.set()
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -165,25 +177,25 @@ async def _play(
                 await arrived.wait()
                 arrived.clear()
             await _warm(supervisor)
+        moved, tasks = asyncio.Event(), set[asyncio.Future[None]]()
+
+        def background(work: Awaitable[None]) -> None:
+            task = asyncio.ensure_future(work)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
         pairs = [
             Pair(
                 link,
                 [sock.getsockname()[:2] for sock in sockets[2 * number : 2 * number + 2]],
                 captured=number < options.captures,
+                moved=moved,
+                background=background,
             )
             for number in range(options.calls)
         ]
-        moves: set[asyncio.Task[None]] = set()
-        moved = asyncio.Event()
-
-        def successor(worker: MediaWorker) -> None:
-            for pair in pairs:
-                move = asyncio.ensure_future(pair.move(worker))
-                moves.add(move)
-                move.add_done_callback(moves.discard)
-                move.add_done_callback(lambda _: moved.set())
-
-        link.on_arrival(successor)
+        for pair in pairs:
+            link.on_arrival(pair.worker_arrived)
         for pair in pairs:
             await pair.open()
         telephones.send([peer for pair in pairs for peer in pair.peers])

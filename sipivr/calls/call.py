@@ -38,7 +38,8 @@ from sipivr.calls.charging import (
 )
 from sipivr.calls.media_bridge import MediaBridge
 from sipivr.calls.media_leg import MediaLeg
-from sipivr.calls.media_link import MediaRefused, MediaWorker
+from sipivr.calls.media_link import MediaWorker
+from sipivr.calls.restoration import Restoration
 from sipivr.calls.services import Services
 from sipivr.calls.snapshots import snapshot
 from sipivr.dialogue import Dialogue, effects, events
@@ -96,6 +97,13 @@ class Call:
         self.media: MediaLeg | None = None
         self.agreed: NegotiatedAudio | None = None
         self._bridge = MediaBridge()
+        self._restoration = Restoration(
+            services.media,
+            self._bridge,
+            background=self._background,
+            restored=self._media_restored,
+            failed=self._media_not_restored,
+        )
         self._shop: Shop | None = None
         self._record = record
         self._dialogue = dialogue
@@ -213,31 +221,26 @@ class Call:
         self.feed(events.MediaLost())
 
     def worker_arrived(self, worker: MediaWorker) -> None:
-        """A worker has connected: if ours was lost and this is its successor, the call moves in."""
-        media = self.media
-        if self._ended or media is None or not media.lost or worker.index != media.worker.index:
-            return
-        try:
-            restored = self._bridge.restore(worker, (media,))
-        except MediaRefused as error:
-            self._not_restored(media, error)
-            return
-        self._background(self._revive(media, worker, restored))
+        """A worker has connected: perhaps the successor of ours."""
+        if self.media is not None and not self._ended:
+            self._restoration.worker_arrived(worker, ((self.media, self.sip),))
 
-    async def _revive(self, media: MediaLeg, worker: MediaWorker, restored: Awaitable[None]) -> None:
-        try:
-            await restored
-        except MediaRefused as error:
-            if not worker.closed:  # else the next worker has its turn
-                self._not_restored(media, error)
-            return
-        if not (self._ended or worker.closed):
-            self._services.media.restored(worker, whole=True)
+    def reanswered(self, followed: asyncio.Future[None]) -> None:
+        """The peer has answered an offer of ours inside the call; `followed` ends when the worker knows it."""
+        if self.media is not None:
+            self._restoration.reanswered(self.media, followed)
+
+    def reoffer_failed(self, status: int) -> None:
+        """The peer refused an offer of ours; the call goes on as it was if it can."""
+        if self.media is not None:
+            self._restoration.reoffer_failed(self.media, status)
+
+    def _media_restored(self) -> None:
+        if not self._ended:
             self.feed(events.MediaRestored())
 
-    def _not_restored(self, media: MediaLeg, error: MediaRefused) -> None:
-        log.error("call %s: its media could not be restored: %s", self.id, error)
-        self._services.media.restored(media.worker, whole=False)
+    def _media_not_restored(self, reason: str) -> None:
+        log.error("call %s: its media could not be restored: %s", self.id, reason)
         self.sip.hang_up(500)
 
     def _media_key(self, key: int, way: KeyWay) -> None:

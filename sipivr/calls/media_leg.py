@@ -264,6 +264,10 @@ class MediaLeg:
             self.play(number, one.prompts, barge_in=one.barge_in, repeat=True)
         return added
 
+    def new_keys_offer(self) -> SessionDescription | None:
+        """An offer with a fresh key for a leg that has come to a new worker, None for one in clear: all are."""
+        return None
+
     def remove(self) -> None:
         """Forgets the leg at the worker, after a last word of its statistics; then its port is free again."""
         worker = self.worker
