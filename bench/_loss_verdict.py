@@ -14,7 +14,6 @@ from media.dsp.g711 import AMPLITUDE_0_DBM0
 from media.protocol import FRAME_SAMPLES, SAMPLE_RATE_HZ, KeyWay
 from sipivr.calls.media_link import LossFigures
 
-LONGEST_SILENCE_MS: Final = 1500
 #: Comfort noise is at -50 dBm0; its peaks and its tones stay below these.
 NOISE_PEAK: Final = 400
 NOISE_TONE_DBM0: Final = -55.0
@@ -45,10 +44,10 @@ class PlayedCall:
 
 @dataclass
 class Losses:
-    """What was done, by the clock of the telephones."""
+    """What was done, by the clock of the telephones; `limit_ms` is the longest silence, 0 for any."""
 
     calls: list[PlayedCall]
-    hang: bool = False
+    limit_ms: int = 0
     killed_at: list[float] = field(default_factory=list)
     killed_worker: list[int] = field(default_factory=list)
     ended: float = 0.0
@@ -132,7 +131,7 @@ class Verdict:
             self.wrong.append(f"{figures.workers_lost} workers were lost")
         if figures.calls_restored != self._expected:
             self.wrong.append(f"{figures.calls_restored} of {self._expected} calls were restored")
-        if not losses.hang and max(self._silences, default=0.0) > LONGEST_SILENCE_MS:
+        if losses.limit_ms and max(self._silences, default=0.0) > losses.limit_ms:
             self.wrong.append("a customer heard nothing for too long")
 
     @property

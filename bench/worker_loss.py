@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=int, default=3, help="how many workers are killed, one after another"
     )
     parser.add_argument("--no-spare", action="store_true", help="without a warm spare, for comparison")
+    parser.add_argument("--limit-ms", type=int, default=1500, help="longest silence for a customer, 0: any")
     parser.add_argument("--hang", action="store_true", help="stop the worker (SIGSTOP) instead of killing it")
 
 
@@ -242,7 +243,7 @@ async def _kill(
 ) -> Losses:
     losses = Losses(
         calls=[PlayedCall(captured=pair.captured, worker=pair.legs[0].worker.index) for pair in pairs],
-        hang=options.hang,
+        limit_ms=options.limit_ms,
     )
     for number in range(options.rounds):
         await asyncio.sleep(_SETTLE_S + random.uniform(0.0, 1.0))
