@@ -232,7 +232,6 @@ async def _warm(supervisor: Supervisor) -> None:
     if supervisor.standby is not None:
         while not supervisor.standby.child.is_ready:  # noqa: ASYNC110 - another process's state makes no event
             await asyncio.sleep(0.05)
-        await asyncio.sleep(1.0)  # alive is not yet warm
 
 
 async def _kill(

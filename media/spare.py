@@ -9,6 +9,7 @@ input ends without a line the supervisor is gone, and the spare goes as well.
 
 from __future__ import annotations
 
+import argparse
 import gc
 import logging
 import os
@@ -43,6 +44,7 @@ from media.protocol import (
 
 WORKER_MODULE: Final = "media.worker"
 _WARM_TICKS: Final = 12
+_PULSE_BYTES: Final = 8
 _MOST_LINE_BYTES: Final = 1 << 20
 
 log = logging.getLogger("media.spare")
@@ -98,8 +100,18 @@ def warm() -> None:
         engine.execute(Shutdown(seq=0))
 
 
+def _beat(descriptor: int) -> None:
+    """Says that the spare is warm: the number in the shared memory changes."""
+    before = int.from_bytes(os.pread(descriptor, _PULSE_BYTES, 0), sys.byteorder)
+    os.pwrite(descriptor, (before + 1).to_bytes(_PULSE_BYTES, sys.byteorder), 0)
+    os.close(descriptor)
+
+
 def main() -> int:
     """Waits for the order and becomes that worker; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m media.spare", description="A warm spare.")
+    parser.add_argument("--pulse-fd", type=int, help="shared memory whose number changes once it is warm")
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s media[spare] %(levelname)s %(message)s")
     name_process("media-spare")
     harden_process()
@@ -109,6 +121,8 @@ def main() -> int:
         log.warning("cannot warm up: %s", error.strerror)
     gc.collect()
     gc.freeze()  # what is there now is never collected: the worker's own first collection is short
+    if options.pulse_fd is not None:
+        _beat(options.pulse_fd)
     line = sys.stdin.buffer.readline(_MOST_LINE_BYTES)
     if not line:
         return 0

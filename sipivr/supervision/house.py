@@ -137,14 +137,15 @@ def spare_of(workers: Sequence[ChildSpec]) -> ChildSpec | None:
     """A process that can become any of these workers; None without workers."""
     if not workers:
         return None
+    pulse = Pulse(SPARE_NAME)
     return ChildSpec(
         name=SPARE_NAME,
-        argv=(sys.executable, "-m", "media.spare"),
+        argv=(sys.executable, "-m", "media.spare", "--pulse-fd", str(pulse.descriptor)),
         stop_rank=STOP_RANKS[Kind.MEDIA],
-        descriptors=tuple(sorted({fd for worker in workers for fd in worker.descriptors})),
+        descriptors=(*sorted({fd for worker in workers for fd in worker.descriptors}), pulse.descriptor),
         environment=ONE_THREAD,
         user=workers[0].user,
-        probe=alive,
+        probe=moves(pulse.read),
         fed=True,
     )
 
@@ -161,6 +162,18 @@ def accepts(host: str, port: int) -> Callable[[], Awaitable[bool]]:
         with contextlib.suppress(OSError):
             await writer.wait_closed()
         return True
+
+    return probe
+
+
+def moves(count: Callable[[], int]) -> Callable[[], Awaitable[bool]]:
+    """A probe: a number has changed since it last had, or since now."""
+    last = count()
+
+    async def probe() -> bool:
+        nonlocal last
+        before, last = last, count()
+        return last != before
 
     return probe
 
