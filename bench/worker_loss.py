@@ -93,7 +93,7 @@ class Pair:
                 self,
                 remote=Remote(address, port),
                 terms=MediaTerms(),
-                advertised="",
+                advertised=(),
                 symmetric=False,
                 dtmf=DTMFMode.AUTO,
                 beside=self.legs[0] if self.legs else None,

@@ -62,7 +62,7 @@ class Owner:
                 self,
                 remote=Remote("127.0.0.1", port),
                 terms=MediaTerms(),
-                advertised="",
+                advertised=(),
                 symmetric=False,
                 dtmf=DTMFMode.AUTO,
                 beside=self.legs[0] if self.legs else None,
