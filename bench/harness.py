@@ -160,17 +160,19 @@ class Switch:
         return "\n".join(self.log_path.read_text("utf-8", "replace").splitlines()[-lines:])
 
     def children(self) -> dict[str, int]:
-        """Process ids of the supervisor's children by kind (`main`, `media-0`, `api`, `simulator`)."""
+        """Process ids of the supervisor's children by kind (`main`, `media-0`, `media-spare`, `api`, `simulator`)."""
         found: dict[str, int] = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError):
-                parent = re.search(r"^PPid:\s*(\d+)", (entry / "status").read_text(), re.MULTILINE)
-                if parent is None or int(parent.group(1)) != self.pid:
+                status = dict(
+                    re.findall(r"^(Name|PPid|State):\s*(\S+)", (entry / "status").read_text(), re.MULTILINE)
+                )
+                if int(status["PPid"]) != self.pid or status["State"] == "Z":
                     continue
                 words = (entry / "cmdline").read_bytes().decode().split("\0")
-                found[_kind(words)] = int(entry.name)
+                found[_kind(words, status["Name"])] = int(entry.name)
         return found
 
     async def create_session(self, **fields: Any) -> dict[str, Any]:
@@ -210,8 +212,10 @@ def prompt_cache() -> Path:
     return (Path(chosen) if chosen else default) / "prompts"
 
 
-def _kind(words: list[str]) -> str:
+def _kind(words: list[str], name: str) -> str:
     line = " ".join(words)
+    if "media.spare" in line:  # it renames itself when it becomes a worker
+        return name if name.startswith("media-") else "media-spare"
     if "media.worker" in line:
         index = words[words.index("--index") + 1] if "--index" in words else "0"
         return f"media-{index}"

@@ -224,6 +224,8 @@ def _send_key(engine: Engine, command: SendKey) -> list[AnyEvent]:
 
 
 def _query_statistics(engine: Engine, command: QueryStatistics) -> list[AnyEvent]:
+    if not command.legs:
+        return []
     legs = engine.legs.all() if command.leg is None else [engine.legs[command.leg]]
     return [engine.leg_statistics(leg) for leg in legs]
 

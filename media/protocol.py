@@ -233,9 +233,14 @@ class SendKey(Command, frozen=True, kw_only=True):
 
 
 class QueryStatistics(Command, frozen=True, kw_only=True):
-    """Asks for one `WorkerStatistics` and a `LegStatistics` for each leg (or for the one named)."""
+    """Asks for one `WorkerStatistics` and a `LegStatistics` for each leg (or for the one named).
+
+    Without `legs` the worker speaks of itself alone: a question that costs next to nothing, by which `sipivr`
+    knows that it lives.
+    """
 
     leg: int | None = None
+    legs: bool = True
 
 
 class Shutdown(Command, frozen=True, kw_only=True):

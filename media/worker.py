@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -26,7 +27,14 @@ import numpy as np
 
 from media.control import ClosedError, ControlChannel, MalformedError, connect
 from media.engine import Engine
-from media.hardening import DSCP_EF, harden_process, overflows, raise_priority, tune_socket
+from media.hardening import (
+    DSCP_EF,
+    harden_process,
+    name_process,
+    overflows,
+    raise_priority,
+    tune_socket,
+)
 from media.protocol import (
     PROTOCOL_VERSION,
     TICK_MS,
@@ -48,16 +56,26 @@ _MOST_BEHIND_TICKS: Final = 10
 _COLLECT_EVERY_TICKS: Final = 500
 _COLLECT_NEEDS_S: Final = 0.008
 _REMEMBERED_TICKS: Final = 8_192
+_PULSE_BYTES: Final = 8
 
 log = logging.getLogger("media.worker")
 
 
 class Worker:
-    """The tick loop around an engine."""
+    """The tick loop around an engine.
 
-    def __init__(self, engine: Engine, channel: ControlChannel) -> None:
+    Args:
+        engine: of which each tick is one step.
+        channel: to `sipivr`.
+        pulse: one unsigned integer that rises with every tick, watched by who must know whether we hang.
+    """
+
+    def __init__(
+        self, engine: Engine, channel: ControlChannel, pulse: np.ndarray[tuple[int], np.dtype[np.uint64]]
+    ) -> None:
         self._engine = engine
         self._channel = channel
+        self._pulse = pulse
         self._lateness = np.zeros(_REMEMBERED_TICKS, np.float32)
         self._ticks = 0
         self._late = 0
@@ -94,6 +112,7 @@ class Worker:
 
     def _step(self) -> None:
         started = time.thread_time_ns()
+        self._pulse += np.uint64(1)
         events = self._obey()
         events += self._engine.tick()
         if not self._channel.send(self._engine.ticks, events):
@@ -157,6 +176,13 @@ class Worker:
         )
 
 
+def _pulse(descriptor: int | None) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """The counter that the supervisor watches, or one that nobody sees."""
+    if descriptor is None:
+        return np.zeros(1, np.uint64)
+    return np.frombuffer(mmap.mmap(descriptor, _PULSE_BYTES), np.uint64, 1)
+
+
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m media.worker", description="One media worker.")
@@ -173,6 +199,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="how long a symmetric leg awaits its source",
     )
     parser.add_argument("--dscp", type=int, default=DSCP_EF, help="DSCP of what is sent")
+    parser.add_argument("--pulse-fd", type=int, help="shared memory in which the ticks are counted")
     parser.add_argument("--portable", action="store_true", help="do without recvmmsg and sendmmsg")
     return parser.parse_args(arguments)
 
@@ -181,8 +208,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a worker to its end and returns the exit status."""
     options = parse_arguments(arguments)
     logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s media[{options.index}] %(levelname)s %(message)s"
+        level=logging.INFO,
+        format=f"%(asctime)s media[{options.index}] %(levelname)s %(message)s",
+        force=True,  # a spare has logged under another name
     )
+    name_process(f"media-{options.index}")
     for sentence in harden_process():
         log.info("%s", sentence)
     if options.affinity is not None:
@@ -210,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     channel = ControlChannel(control)
     addresses = tuple(Remote(*sock.getsockname()[:2]) for sock in sockets)
     channel.hello(Hello(PROTOCOL_VERSION, options.index, os.getpid(), addresses))
-    worker = Worker(engine, channel)
+    worker = Worker(engine, channel, _pulse(options.pulse_fd))
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()

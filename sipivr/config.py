@@ -108,6 +108,7 @@ class MediaSettings(Section, frozen=True, kw_only=True):
     """Media workers."""
 
     workers: Annotated[int, _doc("Number of workers; 0: cores − 1, at least one.", ge=0, le=256)] = 0
+    spare: Annotated[bool, _doc("A warm process stands by to replace a worker that dies.")] = True
 
 
 class APISettings(Section, frozen=True, kw_only=True):

@@ -21,7 +21,6 @@ from media.protocol import (
     KeyWay,
     LegFault,
     LegStatistics,
-    MaskApplied,
     MaskMode,
     PlayFinished,
     RTPTimeout,
@@ -37,8 +36,10 @@ from sipivr.calls.charging import (
     OnlyTestCards,
     Resolved,
 )
+from sipivr.calls.media_bridge import MediaBridge
 from sipivr.calls.media_leg import MediaLeg
-from sipivr.calls.media_link import MediaRefused, MediaWorker
+from sipivr.calls.media_link import MediaWorker
+from sipivr.calls.restoration import Restoration
 from sipivr.calls.services import Services
 from sipivr.calls.snapshots import snapshot
 from sipivr.dialogue import Dialogue, effects, events
@@ -95,6 +96,14 @@ class Call:
         self.session: PaymentSession | None = None
         self.media: MediaLeg | None = None
         self.agreed: NegotiatedAudio | None = None
+        self._bridge = MediaBridge()
+        self._restoration = Restoration(
+            services.media,
+            self._bridge,
+            background=self._background,
+            restored=self._media_restored,
+            failed=self._media_not_restored,
+        )
         self._shop: Shop | None = None
         self._record = record
         self._dialogue = dialogue
@@ -115,6 +124,8 @@ class Call:
         """The customer's leg is up: the conversation begins."""
         self._record.answered(self.agreed)
         self.feed(events.CustomerConnected())
+        if self.media is not None and self.media.lost:  # while it rang: then nobody had to be told
+            self.feed(events.MediaLost())
 
     def feed(self, event: events.Event) -> None:
         """Gives the dialogue an event and does what it wants."""
@@ -169,6 +180,7 @@ class Call:
         self._ended = True
         self.feed(events.CustomerHungUp())
         if self.media is not None:
+            self._bridge.forget(self.media)
             self.media.remove()
         self._record.ended(cause)
         self._settle()
@@ -184,12 +196,6 @@ class Call:
                 if self.media is not None:
                     self.media.play_finished(playlist)
                 self.feed(events.PlayFinished(playlist, interrupted))
-            case MaskApplied(mask=mask):
-                request, self._mask_request = self._mask_request, None
-                if request is not None and mask is BRIDGE_MASK:
-                    self.feed(events.MaskApplied(request))
-                elif request is not None:
-                    self._mask_request = request
             case LegFault(reason=reason):
                 log.error("call %s: media fault: %s", self.id, reason)
                 self._services.count("media_faults")
@@ -215,23 +221,27 @@ class Call:
         self.feed(events.MediaLost())
 
     def worker_arrived(self, worker: MediaWorker) -> None:
-        """A worker has connected: if ours was lost and this is its successor, the leg moves in."""
-        media = self.media
-        if self._ended or media is None or not media.lost or worker.index != media.worker.index:
-            return
-        self._background(self._revive(media, worker))
+        """A worker has connected: perhaps the successor of ours."""
+        if self.media is not None and not self._ended:
+            self._restoration.worker_arrived(worker, ((self.media, self.sip),))
 
-    async def _revive(self, media: MediaLeg, worker: MediaWorker) -> None:
-        try:
-            await media.revive(worker)
-            if (offer := media.new_keys_offer()) is not None:
-                self.sip.reinvite(offer)
-        except MediaRefused as error:
-            log.error("call %s: its media leg could not be restored: %s", self.id, error)
-            self.sip.hang_up(500)
-            return
+    def reanswered(self, followed: asyncio.Future[None]) -> None:
+        """The peer has answered an offer of ours inside the call; `followed` ends when the worker knows it."""
+        if self.media is not None:
+            self._restoration.reanswered(self.media, followed)
+
+    def reoffer_failed(self, status: int) -> None:
+        """The peer refused an offer of ours; the call goes on as it was if it can."""
+        if self.media is not None:
+            self._restoration.reoffer_failed(self.media, status)
+
+    def _media_restored(self) -> None:
         if not self._ended:
             self.feed(events.MediaRestored())
+
+    def _media_not_restored(self, reason: str) -> None:
+        log.error("call %s: its media could not be restored: %s", self.id, reason)
+        self.sip.hang_up(500)
 
     def _media_key(self, key: int, way: KeyWay) -> None:
         if self._key_way is KeyWay.INFO:
@@ -262,7 +272,7 @@ class Call:
                 self._mask_request = None
                 self._record.capture_closed()
                 if self.media is not None:
-                    self.media.close_bridge_mask()
+                    self._bridge.part(self.media, self.media)
             case effects.ClaimSession(request=request, number=digits):
                 self._background(self._claim(request, digits))
             case effects.ReleaseSession(session_id=session):
@@ -330,13 +340,15 @@ class Call:
             return
         self._mask_request = request
         self._record.capture_opening()
-        answer = self.media.open_bridge_mask(BRIDGE_MASK)
+        answer = self._bridge.set(self.media, self.media, BRIDGE_MASK)
         answer.add_done_callback(lambda done: self._mask_answered(request, done))
 
     def _mask_answered(self, request: int, answer: asyncio.Future[None]) -> None:
-        if not answer.cancelled() and answer.exception() is not None and self._mask_request == request:
-            self._mask_request = None
-            self.feed(events.MaskFailed(request))
+        if answer.cancelled() or self._mask_request != request:
+            return
+        self._mask_request = None
+        on = answer.exception() is None
+        self.feed(events.MaskApplied(request) if on else events.MaskFailed(request))
 
     async def _claim(self, request: int, digits: str) -> None:
         services = self._services

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -95,6 +96,8 @@ class LiveCalls:
                 "media_playing": sum(figure.playing for figure in figures),
                 "media_connections": sum(figure.connections for figure in figures),
             }
+        status |= {f"media_{name}": value for name, value in asdict(services.media.figures).items()}
+        status["media_workers_overloaded"] = services.media.overloaded
         status |= _loop_figures()
         status |= {f"count_{name}": value for name, value in services.counters.items()}
         status |= {f"count_charge_{name}": value for name, value in services.charging.outcomes.items()}

@@ -9,29 +9,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from media.protocol import (
     AddLeg,
     Codec,
-    Connect,
     Direction,
-    Disconnect,
     DTMFMode,
-    MaskMode,
     Play,
     QueryStatistics,
     Remote,
     RemoveLeg,
-    SetMask,
     StopPlaying,
     UpdateLeg,
 )
-from sipivr.calls.media_link import LegEvents, MediaLink, MediaWorker
+from sipivr.calls.media_link import LegEvents, MediaLink, MediaRefused, MediaWorker
 from sipivr.calls.media_ports import PortsExhausted, Seat
 from sipivr.calls.srtp import media_keys
 from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio, Negotiator
 from sipivr.ua.sdp import UNSPECIFIED, NotAcceptable, SDPError, SessionDescription
+
+
+@dataclass(frozen=True, slots=True)
+class _Playlist:
+    prompts: tuple[Path, ...]
+    barge_in: bool
+    repeat: bool
 
 
 class MediaLeg:
@@ -46,9 +50,10 @@ class MediaLeg:
         symmetric: latch to the first source (trunks behind NAT).
         signalled: the IP address that the peer's SIP comes from.
         dtmf: which ways of keys count.
+        beside: another leg of the same call, whose worker this one goes to; None: the least loaded one.
 
     Raises:
-        MediaRefused: no worker is connected.
+        MediaRefused: no worker is connected, or all are overloaded.
         PortsExhausted: no port can take the leg.
         FamilyMissing: no port is of the family of `remote`.
     """
@@ -64,23 +69,25 @@ class MediaLeg:
         symmetric: bool,
         dtmf: DTMFMode,
         signalled: str | None = None,
+        beside: MediaLeg | None = None,
     ) -> None:
         self.number = link.next_leg()
-        self.worker: MediaWorker = link.least_loaded()
+        self.worker: MediaWorker = beside.worker if beside is not None else link.least_loaded()
+        if self.worker.closed:
+            raise MediaRefused("the call's media worker is gone")
         self._symmetric = symmetric
         self._dtmf = dtmf
         self._signalled = signalled
         self._advertised = {":" in address: address for address in advertised}
         self._remote = None if remote is None or remote.address in UNSPECIFIED else remote
         self._seat = self._seat_of(self._remote)
-        self._playing: dict[int, tuple[Path, ...]] = {}
+        self._playing: dict[int, _Playlist] = {}
         self._socket = self.worker.ports.choose(self.number, self._seat)
         self.worker.ports.seat(self.number, self._socket, self._seat)
         self.negotiator = Negotiator(*self._announced(self._socket), terms)
         self._moved = False
         self._moving: asyncio.Future[None] | None = None
         self._added = False
-        self._bridged = False
         self._agreed: NegotiatedAudio | None = None
         self._owner = owner
         self.worker.adopt(self.number, owner)
@@ -206,36 +213,12 @@ class MediaLeg:
             self._moved, self._moving = False, answer
         return answer
 
-    def open_bridge_mask(self, mask: MaskMode) -> asyncio.Future[None]:
-        """Plays `mask` into the three-way bridge behind this leg; `MaskApplied` says when it is on."""
-        if not self._bridged:
-            self._bridged = True
-            self.worker.send(
-                Connect(
-                    seq=self.worker.next_seq(),
-                    source=self.number,
-                    destination=self.number,
-                    mask=MaskMode.SILENCE,
-                )
-            )
-        return self.worker.send(
-            SetMask(seq=self.worker.next_seq(), source=self.number, destination=self.number, mask=mask)
-        )
-
-    def close_bridge_mask(self) -> None:
-        """Nothing is played into the three-way bridge any more."""
-        if self._bridged:
-            self._bridged = False
-            self.worker.send(
-                Disconnect(seq=self.worker.next_seq(), source=self.number, destination=self.number)
-            )
-
     def play(
         self, playlist: int, prompts: Sequence[Path], *, barge_in: bool, repeat: bool
     ) -> asyncio.Future[None]:
         """Replaces what the leg hears; ends in one PlayFinished with `playlist`."""
         numbers = tuple(self.worker.prompt(path) for path in prompts)
-        self._playing[playlist] = tuple(prompts)
+        self._playing[playlist] = _Playlist(tuple(prompts), barge_in, repeat)
         return self.worker.send(
             Play(
                 seq=self.worker.next_seq(),
@@ -253,7 +236,8 @@ class MediaLeg:
 
     def play_finished(self, playlist: int) -> None:
         """The worker holds this playlist no more; its prompts may be unloaded."""
-        for path in self._playing.pop(playlist, ()):
+        ended = self._playing.pop(playlist, None)
+        for path in ended.prompts if ended is not None else ():
             self.worker.release_prompt(path)
 
     @property
@@ -266,21 +250,37 @@ class MediaLeg:
         """Whether the leg's worker is gone."""
         return self.worker.closed
 
-    async def revive(self, worker: MediaWorker) -> None:
-        """Moves into the worker that took over the sockets of the lost one; nothing plays, nothing is masked.
+    def rejoin(self, worker: MediaWorker) -> asyncio.Future[None]:
+        """Moves into the worker that took over the sockets of the lost one, with what was agreed.
+
+        A playlist that repeats begins anew; any other is over: its owner heard `on_media_lost`.
+
+        Returns:
+            A future that ends when the worker has the leg, or raises `MediaRefused`.
 
         A leg with SRTP waits there until its peer has answered `new_keys_offer`.
 
         Raises:
-            MediaRefused: the new worker does not take the leg.
+            MediaRefused: its sockets are others (the supervisor was restarted as well): peers could not know.
         """
-        self.worker = worker
-        self._bridged = False
+        former, sockets = self.worker.ports.sockets, worker.ports.sockets
+        if self._socket >= len(sockets) or sockets[self._socket] != former[self._socket]:
+            raise MediaRefused("the new media worker has other addresses than the lost one")
+        repeating = {number: one for number, one in self._playing.items() if one.repeat}
         self._playing.clear()
+        self.worker = worker
         worker.ports.retake(self.number, self._socket, self._seat)
         worker.adopt(self.number, self._owner)
-        if self._added:
-            await self.add(self._agreed, held=media_keys(self._agreed) is not None)
+        if not self._added:
+            nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
+        # From here on a re-INVITE of the peer's own is answered with the new key, too.
+        secured = self.negotiator.renew_keys()
+        added = self.add(self._agreed, held=secured)
+        for number, one in repeating.items():
+            self.play(number, one.prompts, barge_in=one.barge_in, repeat=True)
+        return added
 
     def remove(self) -> None:
         """Forgets the leg at the worker, after a last word of its statistics; then its port is free again."""

@@ -361,21 +361,24 @@ class Switchboard:
         if call is None or call.media is None:
             return
         try:
-            self._agree(call, call.media, call.media.accept(sdp))
+            followed = self._agree(call, call.media, call.media.accept(sdp))
         except SDPError as error:
             log.warning("call %s: the answer to our offer is unusable: %s", call.id, error)
             self._services.count("media_changes_refused")
             leg.hang_up()
+            return
+        call.reanswered(followed)
 
-    def _agree(self, call: Call, media: MediaLeg, agreed: NegotiatedAudio) -> None:
+    def _agree(self, call: Call, media: MediaLeg, agreed: NegotiatedAudio) -> asyncio.Future[None]:
         """Both ends have agreed on something new: the worker has to follow, or the call is not what SIP says."""
         call.agreed = agreed
-        followed = media.update(agreed)
-        followed.add_done_callback(lambda answer: self._followed(call, media, answer))
+        followed, worker = media.update(agreed), media.worker
+        followed.add_done_callback(lambda answer: self._followed(call, worker, answer))
+        return followed
 
-    def _followed(self, call: Call, media: MediaLeg, answer: asyncio.Future[None]) -> None:
+    def _followed(self, call: Call, worker: MediaWorker, answer: asyncio.Future[None]) -> None:
         # What a lost worker did not do, its successor will.
-        if answer.cancelled() or answer.exception() is None or media.lost or call.sip.cause is not None:
+        if answer.cancelled() or answer.exception() is None or worker.closed or call.sip.cause is not None:
             return
         log.error("call %s: its media could not follow what was agreed; ending it", call.id)
         self._services.count("media_updates_refused")
@@ -384,6 +387,9 @@ class Switchboard:
     def reoffer_failed(self, leg: SIPLeg, status: int) -> None:
         """The call goes on as it was."""
         log.info("a re-INVITE of ours was refused with %d", status)
+        call = self._calls.get(leg.number)
+        if call is not None:
+            call.reoffer_failed(status)
 
     def info_key(self, leg: SIPLeg, key: int, duration_ms: int) -> None:
         """A key by SIP INFO."""

@@ -26,6 +26,9 @@ from sipivr.prompts.wording import WordingError
 
 log = logging.getLogger(__name__)
 
+#: A worker is given so many fixed phrases at a time: it reads each file within a tick.
+PINS_AT_ONCE: Final = 4
+PIN_EVERY_S: Final = 0.02
 #: Progress is logged this often while prompts are made.
 SAY_EVERY_S: Final = 2.0
 
@@ -63,12 +66,19 @@ class Voices:
         await self._library.aclose()
 
     def pin_on(self, media: MediaLink) -> None:
-        """Every worker that connects loads the fixed phrases before its first call."""
-        media.on_arrival(self._pin)
+        """Every worker that connects loads the fixed phrases, a few each tick: it may have calls already.
 
-    def _pin(self, worker: MediaWorker) -> None:
-        for path in self._fixed:
+        A phrase that is played before its turn is loaded then.
+        """
+        media.on_arrival(lambda worker: self._pin(worker, self._fixed))
+
+    def _pin(self, worker: MediaWorker, paths: tuple[Path, ...]) -> None:
+        if worker.closed:
+            return
+        for path in paths[:PINS_AT_ONCE]:
             worker.prompt(path)
+        if rest := paths[PINS_AT_ONCE:]:
+            asyncio.get_running_loop().call_later(PIN_EVERY_S, self._pin, worker, rest)
 
     def ready(self, language: str, phrase: Phrase) -> Path | None:
         """See `services.Prompts`."""

@@ -8,6 +8,8 @@
 - `#` ends a field that has digits, `*` clears it; in an empty field either is ignored. (`*#` is `machine`'s.)
 - A full field ends itself. After its end keys are dropped until there was quiet.
 - Silence is no mistake: the digits stay and a reminder says how many there are. Only silences in a row count.
+- A field that is asked for again because the line was lost begins `TELLING`: that is heard out, and keys of the
+  customer who keyed on and noticed nothing are dropped.
 """
 
 from __future__ import annotations
@@ -75,10 +77,16 @@ class Script:
     hint_s: float = 0
 
 
+#: Told to its end before the question; what is keyed meanwhile was meant for a field that was given up, and
+#: would be taken for the beginning of the new one.
+_HEARD_OUT: Final = frozenset({PhraseKey.LINE_RESTORED})
+
+
 class Phase(enum.StrEnum):
     """Where the asking is."""
 
     IDLE = "idle"
+    TELLING = "telling"
     SPEAKING = "speaking"
     LISTENING = "listening"
     QUIET = "quiet"
@@ -126,7 +134,17 @@ class Asking:
         self.stop()
         self.script, self.entry = script, entry
         self._reminders, self._hinted = 0, False
-        self._say(lead + script.prompt)
+        told = tuple(phrase for phrase in lead if phrase.key in _HEARD_OUT)
+        question = tuple(phrase for phrase in lead if phrase not in told) + script.prompt
+        if told:
+            self.phase = Phase.TELLING
+            self._voice.say(told, lambda _spoken: self._question(question))
+        else:
+            self._say(question)
+
+    def _question(self, phrases: tuple[Phrase, ...]) -> None:
+        if self.phase is Phase.TELLING:
+            self._say(phrases)
 
     def stop(self) -> None:
         """Ends the asking and overwrites the digits."""
@@ -144,7 +162,7 @@ class Asking:
     def key(self, key: int) -> None:
         """A key while a field is being asked for."""
         entry = self.entry
-        if entry is None:
+        if entry is None or self.phase is Phase.TELLING:
             return
         if self.phase is Phase.QUIET:
             self._outbox.start(TimerName.QUIET, self._params.quiet_s)

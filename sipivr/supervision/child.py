@@ -9,7 +9,8 @@ States of a child, owned by `Child.supervise`:
 
 A child that dies is started again after a delay that doubles from none to 30 s and is forgotten when the
 child has lived a minute. Only before it was ever ready can a child fail for good: what once worked is
-tried for ever.
+tried for ever. A child with a pulse that stands still is killed, and so starts again; one with a stand-in
+(sipivr.supervision.standby) becomes that process instead of starting cold.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import logging
 import os
 import signal
 import time
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sipivr import config, hardening
 from sipivr.readiness import EXIT_CANNOT_START, MAX_REPORT_BYTES
@@ -32,7 +34,12 @@ logger = logging.getLogger(__name__)
 
 BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STABLE_AFTER_S: Final = 60.0
+RELEASED_PAUSE_S: Final = 1.0
 PROBE_EVERY_S: Final = 0.05
+#: A pulse is felt so often; this many times without a beat, and the child hangs. Counted in looks, not by
+#: the clock: when the whole machine stood still, nobody hung.
+PULSE_EVERY_S: Final = 0.25
+PULSES_MISSED: Final = 4
 #: A child that has died so often without ever being ready will not be.
 FIRST_TRIES: Final = 3
 STANDARD_ERROR: Final = 2
@@ -65,6 +72,9 @@ class ChildSpec:
         probe: asked until it says yes, for a child that does not report readiness by itself.
         ready_within_s: a child that is not ready by then is killed and started again.
         stop_within_s: from SIGTERM to SIGKILL.
+        pulse: a number that changes for as long as the child works; None: not watched.
+        excused: exit statuses of a child that another one's end has ended; they add nothing to the delay.
+        fed: the child takes an order on its standard input.
     """
 
     name: str
@@ -76,6 +86,16 @@ class ChildSpec:
     probe: Callable[[], Awaitable[bool]] | None = None
     ready_within_s: float = 60.0
     stop_within_s: float = 10.0
+    pulse: Callable[[], int] | None = None
+    excused: frozenset[int] = frozenset()
+    fed: bool = False
+
+
+class StandIn(Protocol):
+    """Has processes that can become a child faster than a new one starts."""
+
+    async def take(self, spec: ChildSpec) -> Process | None:
+        """A running process that is this child from now on, None if there is none."""
 
 
 class Report:
@@ -116,19 +136,27 @@ class Child:
     """Keeps one process alive until told to stop."""
 
     def __init__(
-        self, spec: ChildSpec, *, after: Child | None = None, backoff_s: tuple[float, ...] = BACKOFF_S
+        self,
+        spec: ChildSpec,
+        *,
+        after: Child | None = None,
+        backoff_s: tuple[float, ...] = BACKOFF_S,
+        stand_in: StandIn | None = None,
     ) -> None:
         """Args: `after` is whom this child connects to: no start is tried while that one is not ready."""
         self.spec = spec
         self._after = after
+        self._stand_in = stand_in
         self.addresses: dict[str, str] = {}
         self.starts = 0
+        self.hung = 0
         self._backoff_s = backoff_s
         self._deaths = 0
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._released = asyncio.Event()
         self._spawning = asyncio.Lock()
         self._ever_ready = False
         self._failure: str | None = None
@@ -144,6 +172,11 @@ class Child:
     def is_ready(self) -> bool:
         """Whether the running incarnation serves."""
         return self._ready.is_set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping.is_set()
 
     async def start(self) -> None:
         """Starts the child and waits until it is ready for the first time.
@@ -169,7 +202,8 @@ class Child:
                     return
                 report = Report()
                 try:
-                    process = self._process = await self._spawn(report.writer)
+                    process = await self._stood_in() or await self._spawn(report.writer)
+                    self._process = process
                 except OSError as error:
                     report.close()
                     self._failure = f"{self.spec.name} cannot be started: {error}."
@@ -184,7 +218,16 @@ class Child:
                 self._ready.clear()
             if self._failure and not self._stopping.is_set():
                 return
-            await self._pause(time.monotonic() - began)
+            await self._pause(self._delay(process.returncode, time.monotonic() - began))
+
+    def release(self) -> Process | None:
+        """Gives the running process away, if there is one, and starts another after a while."""
+        process = self._process
+        if process is None or process.returncode is not None or self._stopping.is_set():
+            return None
+        self._process = None
+        self._released.set()
+        return process
 
     async def stop(self) -> None:
         """SIGTERM, patience, SIGKILL; returns when the process is gone."""
@@ -209,7 +252,10 @@ class Child:
         """No more patience: a stop that waits kills now."""
         self._hurry.set()
 
-    async def _spawn(self, ready_descriptor: int) -> asyncio.subprocess.Process:
+    async def _stood_in(self) -> Process | None:
+        return await self._stand_in.take(self.spec) if self._stand_in is not None and self.starts else None
+
+    async def _spawn(self, ready_descriptor: int) -> Process:
         spec = self.spec
         environment = config.child_environment(
             **spec.environment, **{config.READY_VARIABLE: str(ready_descriptor)}
@@ -217,7 +263,7 @@ class Child:
         parent = os.getpid()
         return await asyncio.create_subprocess_exec(
             *spec.argv,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if spec.fed else asyncio.subprocess.DEVNULL,
             stdout=STANDARD_ERROR,  # standard output is the banner's
             stderr=None,
             env=environment,
@@ -230,12 +276,14 @@ class Child:
             extra_groups=[] if spec.user else None,
         )
 
-    async def _live(self, process: asyncio.subprocess.Process, report: Report) -> None:
-        """From spawn to exit of one incarnation."""
+    async def _live(self, process: Process, report: Report) -> None:
+        """From spawn to exit of one incarnation, or to its release."""
         gone = asyncio.create_task(process.wait())
         probe = asyncio.create_task(self._probe())
+        pulse = asyncio.create_task(self._feel_pulse(process))
+        released = asyncio.create_task(self._released.wait())
         try:
-            signs: set[asyncio.Future[Any]] = {gone, probe, report.line}
+            signs: set[asyncio.Future[Any]] = {gone, probe, report.line, released}
             await asyncio.wait(
                 signs,
                 timeout=self.spec.ready_within_s,
@@ -247,15 +295,20 @@ class Child:
                 self._heed(report.line.result())
             elif probe.done() and not gone.done():
                 self._become_ready()
-            elif not gone.done():
+            elif not gone.done() and not released.done():
                 logger.error("%s was not ready after %g s: killed", self.spec.name, self.spec.ready_within_s)
                 self._signal(process, signal.SIGKILL)
             if self._ready.is_set():
                 logger.info("%s is ready", self.spec.name, extra={"pid": process.pid})
-            code = await gone
+            ends: set[asyncio.Future[Any]] = {gone, released}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._released.is_set():
+                self._released.clear()
+                return
+            code = gone.result()
         finally:
-            probe.cancel()
-            gone.cancel()
+            for task in (probe, gone, pulse, released):
+                task.cancel()
         self._note_end(code)
 
     def _heed(self, line: str) -> None:
@@ -291,12 +344,20 @@ class Child:
         for wait in waits:
             wait.cancel()
 
-    async def _pause(self, lived_s: float) -> None:
-        if self._stopping.is_set():
-            return
+    def _delay(self, code: int | None, lived_s: float) -> float:
+        """Seconds until the next start."""
+        if code is None:  # given away: whoever has it needs the processor now
+            return RELEASED_PAUSE_S
+        if code in self.spec.excused:
+            return self._backoff_s[min(1, len(self._backoff_s) - 1)]
         self._deaths = 0 if lived_s >= STABLE_AFTER_S else self._deaths
         delay = self._backoff_s[min(self._deaths, len(self._backoff_s) - 1)]
         self._deaths += 1
+        return delay
+
+    async def _pause(self, delay: float) -> None:
+        if self._stopping.is_set():
+            return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), delay)
 
@@ -308,8 +369,24 @@ class Child:
         while not await self.spec.probe():  # noqa: ASYNC110 - another process's state makes no event here
             await asyncio.sleep(PROBE_EVERY_S)
 
+    async def _feel_pulse(self, process: Process) -> None:
+        """Kills a child that beat once and has stopped; before the first beat it is still starting."""
+        pulse = self.spec.pulse
+        if pulse is None:
+            return
+        last, still, beating = pulse(), 0, False
+        while still < PULSES_MISSED:
+            await asyncio.sleep(PULSE_EVERY_S)
+            now = pulse()
+            beating = beating or now != last
+            still = 0 if now != last or not beating else still + 1
+            last = now
+        self.hung += 1
+        logger.error("%s hangs: killed", self.spec.name, extra={"pid": process.pid})
+        self._signal(process, signal.SIGKILL)
+
     @staticmethod
-    def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    def _signal(process: Process, number: signal.Signals) -> None:
         """To the process; SIGKILL to its whole session, so that no grandchild remains."""
         with contextlib.suppress(ProcessLookupError):
             if number == signal.SIGKILL:

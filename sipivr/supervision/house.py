@@ -15,6 +15,7 @@ from typing import Final
 from sipivr.config import ConfigError, Paths, Settings, host_and_port
 from sipivr.layout import USERS, Kind
 from sipivr.supervision.child import ChildSpec, User
+from sipivr.supervision.pulse import Pulse
 
 #: Stop order: nobody new from the web, then calls drain, then their audio, then the gateway that they ask.
 STOP_RANKS: Final = {Kind.API: 0, Kind.SWITCH: 1, Kind.MEDIA: 2, Kind.SIMULATOR: 3}
@@ -28,6 +29,9 @@ PIN_FROM_CORES: Final = 4
 FIRST_PROMPTS_S: Final = 600.0
 #: A worker that has lived this long has its sockets and has connected, or is about to.
 ALIVE_AFTER_S: Final = 0.3
+#: A worker whose control connection closed, or that found none (media.worker): the switch was away.
+SWITCH_AWAY: Final = frozenset({3, 4})
+SPARE_NAME: Final = "media-spare"
 
 
 def worker_count(settings: Settings) -> int:
@@ -93,14 +97,18 @@ def household(
                 f"media-{index}",
                 *("media.worker", "--index", str(index), "--control", str(paths.media_socket)),
                 *("--fds", ",".join(str(one.fileno()) for one in sockets)),
+                *("--pulse-fd", str(pulse.descriptor)),
                 *("--rtp-timeout-s", str(settings.rtp.timeout_s)),
                 *("--latch-window-s", str(settings.rtp.latch_window_s), "--dscp", str(settings.rtp.dscp)),
                 *_affinity(index, len(workers)),
-                descriptors=tuple(one.fileno() for one in sockets),
+                descriptors=(*(one.fileno() for one in sockets), pulse.descriptor),
                 environment=ONE_THREAD,
                 probe=alive,
+                pulse=pulse.read,
+                excused=SWITCH_AWAY,
             )
             for index, sockets in enumerate(workers)
+            for pulse in (Pulse(f"media-{index}"),)
         ],
         Kind.API: [
             spec(
@@ -125,6 +133,23 @@ def household(
     return house
 
 
+def spare_of(workers: Sequence[ChildSpec]) -> ChildSpec | None:
+    """A process that can become any of these workers; None without workers."""
+    if not workers:
+        return None
+    pulse = Pulse(SPARE_NAME)
+    return ChildSpec(
+        name=SPARE_NAME,
+        argv=(sys.executable, "-m", "media.spare", "--pulse-fd", str(pulse.descriptor)),
+        stop_rank=STOP_RANKS[Kind.MEDIA],
+        descriptors=(*sorted({fd for worker in workers for fd in worker.descriptors}), pulse.descriptor),
+        environment=ONE_THREAD,
+        user=workers[0].user,
+        probe=moves(pulse.read),
+        fed=True,
+    )
+
+
 def accepts(host: str, port: int) -> Callable[[], Awaitable[bool]]:
     """A probe: somebody listens there."""
 
@@ -137,6 +162,18 @@ def accepts(host: str, port: int) -> Callable[[], Awaitable[bool]]:
         with contextlib.suppress(OSError):
             await writer.wait_closed()
         return True
+
+    return probe
+
+
+def moves(count: Callable[[], int]) -> Callable[[], Awaitable[bool]]:
+    """A probe: a number has changed since it last had, or since now."""
+    last = count()
+
+    async def probe() -> bool:
+        nonlocal last
+        before, last = last, count()
+        return last != before
 
     return probe
 

@@ -22,7 +22,8 @@ from sipivr.layout import UMASK, Kind
 from sipivr.readiness import notify_systemd
 from sipivr.supervision import sockets
 from sipivr.supervision.child import BACKOFF_S, Child, ChildSpec, StartFailedError
-from sipivr.supervision.house import START_STEPS, household, worker_count
+from sipivr.supervision.house import START_STEPS, household, spare_of, worker_count
+from sipivr.supervision.standby import Standby
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +35,21 @@ class Supervisor:
         self,
         house: Mapping[Kind, Sequence[ChildSpec]],
         *,
+        spare: ChildSpec | None = None,
         announce: Callable[[Mapping[Kind, Sequence[Child]]], None] = lambda _: None,
         backoff_s: tuple[float, ...] = BACKOFF_S,
     ) -> None:
+        """Args: `spare` can become any child of `Kind.MEDIA`."""
         # A worker ends with its control connection, so it waits for the switch to be there again.
         switch = [Child(spec, backoff_s=backoff_s) for spec in house.get(Kind.SWITCH, ())]
         before = {Kind.MEDIA: switch[0]} if switch else {}
+        self.standby = Standby(spare, house.get(Kind.MEDIA, ()), backoff_s=backoff_s) if spare else None
+        stand_ins = {Kind.MEDIA: self.standby}
         self.children: dict[Kind, list[Child]] = {
-            kind: [Child(spec, after=before.get(kind), backoff_s=backoff_s) for spec in specs]
+            kind: [
+                Child(spec, after=before.get(kind), backoff_s=backoff_s, stand_in=stand_ins.get(kind))
+                for spec in specs
+            ]
             for kind, specs in house.items()
         } | {Kind.SWITCH: switch}
         self._announce = announce
@@ -61,6 +69,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ask_to_stop)
         starting = asyncio.create_task(self._start())
+        warming: asyncio.Task[None] | None = None
         asked = asyncio.create_task(self._stop_asked.wait())
         status = 0
         try:
@@ -69,13 +78,15 @@ class Supervisor:
                 await starting
                 self._announce(self.children)
                 notify_systemd("READY=1")
+                if self.standby is not None:
+                    warming = asyncio.create_task(self.standby.start())
                 await asked
         except StartFailedError as error:
             logger.error("%s", error)
             status = 1
         notify_systemd("STOPPING=1")
         await self._stop()
-        await asyncio.gather(starting, return_exceptions=True)
+        await asyncio.gather(starting, *([warming] if warming else []), return_exceptions=True)
         asked.cancel()
         return status
 
@@ -95,7 +106,8 @@ class Supervisor:
             await asyncio.gather(*(child.stop() for child in children if child.spec.stop_rank == rank))
 
     def _all(self) -> list[Child]:
-        return [child for members in self.children.values() for child in members]
+        spare = [self.standby.child] if self.standby is not None else []
+        return [child for members in self.children.values() for child in members] + spare
 
 
 def check_ports(settings: Settings, kinds: Iterable[Kind] = tuple(Kind)) -> None:
@@ -168,7 +180,8 @@ def serve(
     supervisor_house = {kind: specs for kind, specs in house.items() if kind in kinds}
 
     async def run() -> int:
-        return await Supervisor(supervisor_house, announce=announce).run()
+        spare = spare_of(house[Kind.MEDIA]) if settings.media.spare and Kind.MEDIA in kinds else None
+        return await Supervisor(supervisor_house, spare=spare, announce=announce).run()
 
     status = asyncio.run(run())
     if held is not None:

@@ -239,7 +239,7 @@ async def test_what_was_learnt_goes_into_the_next_worker(
         await speak(house, phone, leg)
         successor = make_house(sockets)
         successor.legs = house.legs
-        revived = asyncio.ensure_future(leg.revive(successor.worker))
+        revived = leg.rejoin(successor.worker)
         await asyncio.sleep(0)
         (command,) = await successor.obey()
         await revived

@@ -259,7 +259,23 @@ def test_a_worker_dies_while_identifying(call: Driver) -> None:
     call.send(ev.MediaLost())
     call.playing = None
     call.send(ev.MediaRestored())
+    call.finish_prompt()
     assert call.said[-2:] == [Key.LINE_RESTORED, Key.IDENTIFICATION_PROMPT]
+
+
+def test_keys_meant_for_the_lost_field_do_not_begin_the_new_one(call: Driver) -> None:
+    """A customer who keys on through the loss has noticed nothing of it."""
+    call.to_pan()
+    call.keys(VISA[:8])
+    call.send(ev.MediaLost())
+    call.playing = None
+    call.send(ev.MediaRestored())
+    call.mask_applied()
+    call.keys(VISA[8:])
+    assert not call.dialogue.card_held
+    call.finish_prompt()
+    call.field(VISA)
+    assert call.dialogue.capture is CaptureState.EXPIRY
 
 
 def test_a_claim_answered_while_there_is_no_worker(call: Driver) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
@@ -51,12 +52,12 @@ async def loses_its_media(stage: Stage) -> Survivor:
         await customer.answer(number[:3])
         await kill(own, "media-0")
         # What was keyed is gone; the number is asked for again.
-        await customer.customer.identify(number)
+        await customer.answer_again(number)
         await own.capture_open(customer.call)
         await customer.answer(VISA.number)
         await customer.answer(VISA.expiry[:2])
         await kill(own, "media-0")
-        await customer.answer(VISA.expiry)
+        await customer.answer_again(VISA.expiry)
         await customer.answer(VISA.security_code)
         await customer.customer.confirm()
         ended = await customer.ended()
@@ -69,6 +70,87 @@ async def loses_its_media(stage: Stage) -> Survivor:
 async def test_a_call_survives_its_media_worker(stage: Stage, result: Survivor) -> None:
     assert (result.ended.call["outcome"], result.session, result.charges) == ("paid", "paid", 1)
     assert "card_wiped" in result.told
+
+
+#: Where each of four customers is when their worker dies: fields that are done, and digits of the next.
+PLACES = ((0, 9), (1, 2), (2, 1), (3, 0))
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """Four calls that lost one media worker in the middle of their captures."""
+
+    ended: list[Ended]
+    sessions: list[str]
+    charges: list[int]
+    figures: dict[str, float]
+
+
+async def up_to(customer: Visit, fields: int, digits: int) -> None:
+    """Into the card; whoever is in the middle of a field keys on, whatever happens to the line."""
+    await customer.identify()
+    keys = (VISA.number, VISA.expiry, VISA.security_code)
+    for field in keys[:fields]:
+        await customer.answer(field)
+    if fields < len(keys):
+        await customer.answer(keys[fields][:digits])
+    else:
+        await customer.call.ears.announcement(900)
+
+
+async def go_on(customer: Visit, fields: int) -> None:
+    """What was begun is asked for anew, the rest as always."""
+    keys = (VISA.number, VISA.expiry, VISA.security_code)
+    if fields < len(keys):
+        await customer.answer_again(keys[fields])
+        for field in keys[fields + 1 :]:
+            await customer.answer(field)
+    await customer.customer.confirm()
+
+
+async def lose_their_media(stage: Stage) -> Survivors:
+    async with stage.another("media-four") as own:
+        customers = [await visit(own) for _ in PLACES]
+        await asyncio.gather(
+            *(up_to(customer, *place) for customer, place in zip(customers, PLACES, strict=True))
+        )
+        keying_on = asyncio.ensure_future(customers[0].customer.key("the rest", VISA.number[9:]))
+        await kill(own, "media-0")
+        await keying_on
+        await asyncio.gather(
+            *(go_on(customer, place[0]) for customer, place in zip(customers, PLACES, strict=True))
+        )
+        ended = [await customer.ended() for customer in customers]
+        metrics = (await own.switch.api.get("/metrics")).text
+        return Survivors(
+            ended,
+            [(await own.session_now(one.session))["status"] for one in ended],
+            [len(await own.charges(one.session)) for one in ended],
+            {
+                name: float(value)
+                for name, value in re.findall(
+                    r'^sipivr_switch\{figure="(\w+)"\} (\S+)$', metrics, re.MULTILINE
+                )
+            },
+        )
+
+
+@plays(lose_their_media)
+async def test_four_captures_survive_their_media_worker(stage: Stage, result: Survivors) -> None:
+    assert [one.call["outcome"] for one in result.ended] == ["paid"] * 4
+    assert result.sessions == ["paid"] * 4
+    assert result.charges == [1] * 4
+    for one in result.ended:
+        assert "card_wiped" in [entry["type"] for entry in one.call["timeline"]]
+
+
+@plays(lose_their_media)
+async def test_a_lost_worker_shows_in_the_metrics(stage: Stage, result: Survivors) -> None:
+    figures = result.figures
+    assert figures["media_workers_lost"] == 1
+    assert figures["media_workers_back"] == 1
+    assert (figures["media_calls_restored"], figures["media_calls_not_restored"]) == (4, 0)
+    assert figures["media_restore_ms_max"] > 0
 
 
 # -- sipivr itself ----------------------------------------------------------------------------------------

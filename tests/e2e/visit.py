@@ -46,6 +46,11 @@ class Visit:
         await self.customer.prompted()
         await self.customer.key("an answer", keys)
 
+    async def answer_again(self, keys: str) -> None:
+        """Keys something once it was said to the end that the line is back, and what is asked for."""
+        await self.customer.prompted(to_its_end=True)
+        await self.customer.key("an answer", keys)
+
     async def card(self, card: CardInHand) -> None:
         """The three fields of a card."""
         for keys in (card.number, card.expiry, card.security_code):

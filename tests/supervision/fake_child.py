@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import mmap
 import os
 import signal
 import socket
@@ -20,6 +22,10 @@ def main() -> None:
     parser.add_argument("--ignore-term", action="store_true")
     parser.add_argument("--slow-stop", type=float, default=0.0)
     parser.add_argument("--echo", type=int, default=None, help="answer datagrams on this descriptor")
+    parser.add_argument(
+        "--beats", type=int, nargs=2, default=None, help="descriptor of a pulse, and how often"
+    )
+    parser.add_argument("--fed", action="store_true", help="become what standard input says")
     options = parser.parse_args()
 
     def note(*words: object) -> None:
@@ -40,6 +46,18 @@ def main() -> None:
         os.write(int(os.environ["SIPIVR_READY_FD"]), options.report.encode() + b"\n")
     if options.exit is not None:
         sys.exit(options.exit)
+    if options.fed:
+        line = sys.stdin.readline()
+        if not line:
+            note("left")
+            return
+        order = json.loads(line)
+        note("became", order["argv"][3], *order["close"])
+    if options.beats is not None:
+        pulse = mmap.mmap(options.beats[0], 8)
+        for _ in range(options.beats[1]):
+            pulse[0] = (pulse[0] + 1) % 256
+            time.sleep(0.01)
     if options.echo is not None:
         rtp = socket.socket(fileno=options.echo)
         rtp.setblocking(True)
