@@ -28,7 +28,9 @@ from media.rtp.packet import header
 from sipivr.calls.media_leg import MediaLeg
 from sipivr.calls.media_link import MediaWorker
 from sipivr.calls.media_ports import FamilyMissing, PortsExhausted
+from sipivr.calls.srtp import ExposedKeys, media_keys
 from sipivr.ua.negotiation import MediaTerms, Negotiator
+from sipivr.ua.sdes import SRTPPolicy
 from sipivr.ua.sdp import Direction, NoCommonCodec, NotAcceptable, SessionDescription
 from tests.media.support import remote_of, udp_socket
 
@@ -331,3 +333,89 @@ async def test_both_families_and_what_is_advertised(make_house: HouseMaker) -> N
         await house.obey()
         await updated
         assert house.engine.legs[leg.number].socket == 1
+
+
+SECURED = MediaTerms(srtp=SRTPPolicy.REQUIRED)
+
+
+async def secured_leg(house: House, caller: Negotiator) -> MediaLeg:
+    leg = MediaLeg(
+        house,  # type: ignore[arg-type]
+        Owner(),
+        remote=peer(1),
+        terms=SECURED,
+        advertised=(),
+        symmetric=False,
+        dtmf=DTMFMode.AUTO,
+    )
+    sdp, agreed = leg.answer(caller.offer())
+    theirs = caller.accept(sdp)
+    assert (theirs.srtp.send, theirs.srtp.receive) == (agreed.srtp.receive, agreed.srtp.send)
+    added = leg.add(agreed)
+    (command,) = await house.obey()
+    await added
+    assert isinstance(command, AddLeg)
+    assert command.srtp == media_keys(agreed)
+    return leg
+
+
+async def test_keys_reach_the_worker_and_a_reinvite_keeps_them(house: House) -> None:
+    caller = Negotiator("127.0.0.1", peer(1).port, SECURED)
+    leg = await secured_leg(house, caller)
+    sdp, agreed = leg.answer(caller.offer(Direction.SENDONLY))
+    caller.accept(sdp)
+    held = leg.update(agreed)
+    (command,) = await house.obey()
+    await held
+    assert isinstance(command, UpdateLeg)
+    assert command.srtp == media_keys(agreed)
+    assert house.engine.secure.secured[house.engine.legs[leg.number].row]
+
+
+async def test_in_a_new_worker_a_secured_leg_waits_for_new_keys(
+    make_house: HouseMaker, sockets: list[socket.socket]
+) -> None:
+    house, successor = make_house(sockets), make_house(sockets)
+    caller = Negotiator("127.0.0.1", peer(1).port, SECURED)
+    leg = await secured_leg(house, caller)
+    revived = asyncio.ensure_future(leg.revive(successor.worker))
+    await asyncio.sleep(0)
+    (command,) = await successor.obey()
+    await revived
+    assert isinstance(command, AddLeg)
+    there = successor.engine.legs[leg.number]
+    assert not (there.sends or there.listens)
+    renewed = leg.new_keys_offer()
+    assert renewed is not None
+    sdp, theirs = caller.answer(renewed)
+    agreed = leg.accept(sdp)
+    assert agreed.srtp is not None and theirs.srtp is not None
+    assert agreed.srtp.send == theirs.srtp.receive
+    assert command.srtp is not None and command.srtp.send != agreed.srtp.send
+    updated = leg.update(agreed)
+    await successor.obey()
+    await updated
+    assert there.sends and there.listens
+
+
+async def test_a_leg_in_clear_needs_no_new_keys(house: House) -> None:
+    leg = await leg_of(house, peer(1))
+    assert leg.new_keys_offer() is None
+
+
+def test_keys_in_clear_signalling_are_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    counted: list[str] = []
+    exposed = ExposedKeys(counted.append)
+    secured = Negotiator("127.0.0.1", 5000, SECURED).offer()
+    for transport, sdp in (
+        ("UDP", secured),
+        ("TCP", secured),
+        ("TLS", secured),
+        ("UDP", Negotiator("127.0.0.1", 5000, MediaTerms()).offer()),
+        ("UDP", None),
+    ):
+        exposed.note("trk_a", transport, sdp)
+    exposed.note("trk_b", "TCP", None, secured)
+    assert counted == ["srtp_keys_in_clear_signalling"] * 3
+    assert [record.getMessage()[:12] for record in caplog.records] == ["trunk trk_a:", "trunk trk_b:"]
+    assert "inline" not in caplog.text
