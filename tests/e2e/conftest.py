@@ -121,6 +121,13 @@ class Stage:
             call.sip.call_id,
         )
 
+    def status_of(self, sip_call_id: str) -> str:
+        """The status of a call now."""
+        ((status,),) = self.rows(
+            "SELECT c.status FROM leg l JOIN call c ON c.id = l.call WHERE l.sip_call_id = ?", sip_call_id
+        )
+        return str(status)
+
     async def find_call(self, sip_call_id: str, *, timeout_s: float = 20) -> dict[str, Any]:
         """The record of a call, once it has ended."""
         (found,) = await self.until(
