@@ -39,7 +39,7 @@ _WAV_HEADER: Final = 44
 #: `net_interface` takes an address, too: baresip finds no loopback interface by itself.
 CONFIGURATION: Final = """
 poll_method epoll
-sip_listen 127.0.0.1:{sip_port}
+sip_listen {address}:{sip_port}
 net_interface 127.0.0.1
 ctrl_tcp_listen 127.0.0.1:{control_port}
 rtp_ports {rtp_ports}
@@ -102,6 +102,19 @@ class Baresip:
         self.command("dial", uri)
         established = await self.event("CALL_ESTABLISHED")
         self.call_id = str(established["id"])
+
+    async def answered_or_refused(self, timeout_s: float = 20) -> str:
+        """Waits for "answered", or for the refusal's status and reason."""
+
+        def final() -> dict[str, Any] | None:
+            kinds = ("CALL_ESTABLISHED", "CALL_CLOSED")
+            return next((event for event in self._events if event["type"] in kinds), None)
+
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(lambda: final() is not None)
+            event = final()
+        assert event is not None
+        return "answered" if event["type"] == "CALL_ESTABLISHED" else str(event["param"])
 
     def command(self, name: str, parameters: str = "") -> None:
         """Gives a command of baresip's menu."""
@@ -224,6 +237,7 @@ async def baresip(
     ptime_ms: int = 20,
     rtcp_mux: bool = False,
     encryption: MediaEncryption = MediaEncryption.OFF,
+    address: str = "127.0.0.1",
 ) -> AsyncIterator[Baresip]:
     """A baresip on ports of its own.
 
@@ -234,12 +248,14 @@ async def baresip(
         ptime_ms: of what it sends.
         rtcp_mux: offer RFC 5761.
         encryption: of its media.
+        address: where its SIP comes from, by which the switch knows its trunk; RTP stays on 127.0.0.1.
     """
     (directory / "heard").mkdir()
     write_wav(directory / "quiet.wav", np.zeros(TAIL_S * 8000, np.int16))
     sip_port, control_port = free_port(), free_port()
     (directory / "config").write_text(
         CONFIGURATION.format(
+            address=address,
             sip_port=sip_port,
             control_port=control_port,
             rtp_ports=RTP_PORTS,
@@ -250,7 +266,7 @@ async def baresip(
         )
     )
     account = (
-        f"<sip:{caller}@127.0.0.1:{sip_port}>;regint=0;audio_codecs={codec.name.lower()};ptime={ptime_ms}"
+        f"<sip:{caller}@{address}:{sip_port}>;regint=0;audio_codecs={codec.name.lower()};ptime={ptime_ms}"
     )
     if encryption.value:
         account += f";mediaenc={encryption.value}"

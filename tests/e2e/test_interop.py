@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +24,8 @@ from bench.telephone.customer import VISA, Customer
 from bench.telephone.ears import level_dbfs
 from media.protocol import Codec, KeyWay
 from sipivr.prompts import Money, PromptLibrary, PromptVariable
-from tests.e2e.baresip import Baresip, baresip
-from tests.e2e.conftest import ROOMY_NUMBER, Stage, plays
+from tests.e2e.baresip import Baresip, MediaEncryption, baresip
+from tests.e2e.conftest import ROOMY_NUMBER, SRTP_ADDRESS, SRTP_ONLY_ADDRESS, Stage, plays
 from tests.e2e.hearing import find
 from tests.e2e.rtp_ear import HeardStream
 from tests.e2e.sipp import SIPpCustomer, sipp_echo
@@ -164,6 +165,115 @@ async def test_what_baresip_was_answered_is_what_it_asked_for(result: BaresipCal
     assert "a=rtcp-mux" in answer
     assert "a=ptime:40" in answer
     assert "a=recvonly" in result.log, "the answer to its hold"
+
+
+# -- baresip with SRTP -----------------------------------------------------------------------------------
+
+
+SRTP: Final[dict[str, Any]] = {
+    "PCMU, telephone-event, RTP/AVP with keys": partial(
+        pay_from_baresip,
+        codec=Codec.PCMU,
+        way=KeyWay.RFC4733,
+        encryption=MediaEncryption.OPTIONAL,
+        address=SRTP_ADDRESS,
+    ),
+    "PCMA, tones, RTP/SAVP": partial(
+        pay_from_baresip,
+        codec=Codec.PCMA,
+        way=KeyWay.INBAND,
+        encryption=MediaEncryption.MANDATORY,
+        address=SRTP_ONLY_ADDRESS,
+    ),
+    "PCMU, telephone-event, RTP/SAVP, rtcp-mux, held": partial(
+        pay_from_baresip,
+        codec=Codec.PCMU,
+        way=KeyWay.RFC4733,
+        held=True,
+        rtcp_mux=True,
+        encryption=MediaEncryption.MANDATORY,
+        address=SRTP_ONLY_ADDRESS,
+    ),
+}
+KEYS: Final = re.compile(r"inline:([A-Za-z0-9+/=]+)")
+
+
+@pytest.mark.parametrize("how", [pytest.param(name, marks=plays(SRTP[name])) for name in SRTP])
+async def test_baresip_pays_and_hears_every_prompt_by_srtp(
+    stage: Stage, result: BaresipCall, how: str
+) -> None:
+    # It would have gone on in clear where it may; where it may not, this is what it says before it hears anything.
+    assert "SRTP is Enabled" in result.log
+    await check_paid(
+        stage, {"session": result.session, "call": result.call}, "inband" if "tones" in how else "rfc4733"
+    )
+    assert result.call["legs"][0]["rtp"]["packets_lost"] == 0
+    await check_heard(result.heard, UNCUT[:1] if result.held_as else UNCUT)
+
+
+@pytest.mark.parametrize("how", [pytest.param(name, marks=plays(SRTP[name])) for name in SRTP])
+async def test_the_ladder_of_an_encrypted_call_holds_no_media_key(
+    stage: Stage, result: BaresipCall, how: str
+) -> None:
+    keys = set(KEYS.findall(result.log))
+    assert len(keys) >= 2, "baresip's and ours"
+    ladder = (await stage.switch.api.get(f"/v1/calls/{result.call['id']}/ladder")).text
+    assert "INVITE" in ladder
+    assert not [key for key in keys if key in ladder]
+
+
+@dataclass
+class Called:
+    """What became of a call that baresip tried."""
+
+    answer: str
+    encrypted: bool
+
+
+async def call_from_baresip(stage: Stage, *, encryption: MediaEncryption, address: str) -> Called:
+    """Calls; hangs up if it is answered."""
+    directory = stage.directory / f"baresip-{encryption.name}-{address}"
+    directory.mkdir()
+    caller = stage.switch.caller
+    async with baresip(directory, caller=caller, encryption=encryption, address=address) as peer:
+        peer.command("dial", stage.switch.uri(ROOMY_NUMBER))
+        answer = await peer.answered_or_refused()
+        if answer == "answered":
+            await peer.ears.listen(1000)
+            peer.command("hangup")
+            await peer.ended()
+        return Called(answer, "SRTP is Enabled" in peer.log())
+
+
+UNEQUAL: Final[dict[str, Any]] = {
+    "SRTP demanded of a trunk without": partial(
+        call_from_baresip, encryption=MediaEncryption.MANDATORY, address="127.0.0.1"
+    ),
+    "SRTP possible on a trunk without": partial(
+        call_from_baresip, encryption=MediaEncryption.OPTIONAL, address="127.0.0.1"
+    ),
+    "clear on a trunk that may": partial(
+        call_from_baresip, encryption=MediaEncryption.OFF, address=SRTP_ADDRESS
+    ),
+    "clear on a trunk that must": partial(
+        call_from_baresip, encryption=MediaEncryption.OFF, address=SRTP_ONLY_ADDRESS
+    ),
+}
+REFUSED: Final = Called("488 Not Acceptable Here", encrypted=False)
+IN_CLEAR: Final = Called("answered", encrypted=False)
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        pytest.param(name, expected, marks=plays(UNEQUAL[name]))
+        for name, expected in zip(UNEQUAL, (REFUSED, IN_CLEAR, IN_CLEAR, REFUSED), strict=True)
+    ],
+)
+async def test_a_trunk_decides_whether_clear_media_will_do(
+    result: Called, how: str, expected: Called
+) -> None:
+    assert result == expected
 
 
 # -- SIPp ------------------------------------------------------------------------------------------------
