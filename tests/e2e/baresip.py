@@ -33,6 +33,8 @@ RTP_TIMEOUT_S: Final = 8
 RTP_PORTS: Final = "24000-31998"
 #: Packets of one telephone-event key, one each packet time: nine and three for the end.
 EVENT_PACKETS: Final = 12
+#: How often its recording is looked at.
+LOOK_S: Final = 0.05
 #: What libsndfile writes before the samples.
 _WAV_HEADER: Final = 44
 
@@ -211,7 +213,7 @@ class Baresip:
     async def _follow_audio(self) -> None:
         """Feeds what was recorded since the last look."""
         while not (files := list(self._recordings.glob("*-dec.wav"))):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(LOOK_S)
         with files[0].open("rb") as file:
             file.seek(_WAV_HEADER)
             waiting = b""
@@ -225,7 +227,7 @@ class Baresip:
                 if any(event["type"] == "CALL_CLOSED" for event in self._events):
                     await self.ears.close()
                     return
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(LOOK_S)
 
 
 @contextlib.asynccontextmanager
