@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from bench.telephone.phone import PhoneCall
+from bench.telephone.ears import Ears
 from media.protocol import KeyWay
 
 #: Quiet after which a prompt is over; phrases of one prompt follow each other faster.
@@ -28,6 +28,15 @@ class CardInHand:
 VISA: Final = CardInHand("4111111111111111", "1230", "123")
 
 
+class Handset(Protocol):
+    """What a person needs of a telephone: `PhoneCall`, or a call of other software's."""
+
+    ears: Ears
+
+    async def key(self, characters: str, way: KeyWay) -> None:
+        """Presses keys, one after the other."""
+
+
 class Customer:
     """Keys a whole payment into a call.
 
@@ -40,7 +49,7 @@ class Customer:
 
     def __init__(
         self,
-        call: PhoneCall,
+        call: Handset,
         *,
         way: KeyWay = KeyWay.RFC4733,
         hurried: bool = False,

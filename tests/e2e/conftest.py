@@ -24,7 +24,7 @@ from bench.harness import Switch, running_switch
 from bench.telephone.phone import PhoneCall, Telephone
 from sipivr.store import write
 from sipivr.store.database import WritableStore
-from sipivr.store.records import SYSTEM, Mode
+from sipivr.store.records import SYSTEM, Mode, TrunkSRTP
 from sipivr.ua.negotiation import MediaTerms
 
 #: Numbers besides the seeded one.
@@ -34,6 +34,9 @@ ROOMY_NUMBER = "0312345003"  # lines for all scenarios at once
 OTHERS_NUMBER = "0312345004"  # of another merchant
 #: A shop whose gateway nobody listens at (RFC 863's port).
 SHOP_WITHOUT_GATEWAY = "shop_unreachable"
+#: Where peers call from whose trunk may, or must, do SRTP.
+SRTP_ADDRESS = "127.0.0.2"
+SRTP_ONLY_ADDRESS = "127.0.0.3"
 #: The tests ask more often than a merchant's system would.
 ENVIRONMENT = {"SIPIVR_API__REQUESTS_PER_MINUTE": "100000"}
 
@@ -121,6 +124,13 @@ class Stage:
             call.sip.call_id,
         )
 
+    def status_of(self, sip_call_id: str) -> str:
+        """The status of a call now."""
+        ((status,),) = self.rows(
+            "SELECT c.status FROM leg l JOIN call c ON c.id = l.call WHERE l.sip_call_id = ?", sip_call_id
+        )
+        return str(status)
+
     async def find_call(self, sip_call_id: str, *, timeout_s: float = 20) -> dict[str, Any]:
         """The record of a call, once it has ended."""
         (found,) = await self.until(
@@ -193,6 +203,16 @@ class Planted:
             gateway_password="nobody reads it",
             connector="con_unreachable",
         )
+        for address, policy in ((SRTP_ADDRESS, TrunkSRTP.OPTIONAL), (SRTP_ONLY_ADDRESS, TrunkSRTP.REQUIRED)):
+            write.put_trunk(
+                store,
+                SYSTEM,
+                id=f"trk_srtp_{policy.value}",
+                name=f"SRTP {policy.value}",
+                networks=(address,),
+                merchant=merchant,
+                srtp=policy,
+            )
         write.put_merchant(store, SYSTEM, id="mer_other", name="Other", mode=Mode.TEST)
         write.put_number(store, SYSTEM, id="num_other", merchant="mer_other", e164="+81312345004")
         write.put_shop(

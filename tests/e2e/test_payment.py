@@ -12,7 +12,7 @@ import pytest
 from bench.telephone.customer import VISA, CardInHand, Customer
 from media.protocol import KeyWay
 from tests.e2e.conftest import ROOMY_NUMBER, Stage, plays
-from tests.e2e.sipp import SIPpCustomer
+from tests.e2e.visit import check_paid
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -50,36 +50,6 @@ async def pay_by_info(stage: Stage) -> dict[str, Any]:
     return await pay(stage, KeyWay.INFO)
 
 
-async def pay_from_sipp(stage: Stage, way: KeyWay) -> dict[str, Any]:
-    session = await stage.session()
-    peer = SIPpCustomer(stage.switch, session["identification_number"], way)
-    await peer.run()
-    return {"session": session, "call": await stage.find_call(peer.call_id)}
-
-
-async def pay_from_sipp_in_band(stage: Stage) -> dict[str, Any]:
-    return await pay_from_sipp(stage, KeyWay.INBAND)
-
-
-async def pay_from_sipp_by_telephone_event(stage: Stage) -> dict[str, Any]:
-    return await pay_from_sipp(stage, KeyWay.RFC4733)
-
-
-async def check_paid(stage: Stage, result: dict[str, Any], dtmf: str) -> None:
-    session = await stage.session_now(result["session"])
-    payment = await stage.payment_of(result["session"])
-    assert (session["status"], payment["status"]) == ("paid", "approved")
-    assert payment["amount"] == 12_300
-    assert (payment["brand"], payment["last4"]) == ("visa", "1111")
-    assert payment["approval_number"]
-    assert len(await stage.charges(result["session"])) == 1
-    call = result["call"]
-    assert (call["outcome"], call["ended_by"]) == ("paid", "switch")
-    assert call["legs"][0]["dtmf"] == dtmf
-    times = [call[name] for name in ("started_at", "answered_at", "capture_started_at", "capture_ended_at")]
-    assert None not in times and times == sorted(times)
-
-
 @plays(pay_in_band)
 async def test_in_band_tones_pay(stage: Stage, result: dict[str, Any]) -> None:
     await check_paid(stage, result, "inband")
@@ -94,16 +64,6 @@ async def test_telephone_event_pays(stage: Stage, result: dict[str, Any]) -> Non
 @plays(pay_by_info)
 async def test_sip_info_pays(stage: Stage, result: dict[str, Any]) -> None:
     await check_paid(stage, result, "info")
-
-
-@plays(pay_from_sipp_in_band)
-async def test_sipp_pays_with_in_band_tones(stage: Stage, result: dict[str, Any]) -> None:
-    await check_paid(stage, result, "inband")
-
-
-@plays(pay_from_sipp_by_telephone_event)
-async def test_sipp_pays_with_telephone_event(stage: Stage, result: dict[str, Any]) -> None:
-    await check_paid(stage, result, "rfc4733")
 
 
 @plays(pay_by_telephone_event)

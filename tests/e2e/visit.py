@@ -105,3 +105,19 @@ async def check(
     if captured:
         assert "card_wiped" in told
         assert call["capture_started_at"] <= call["capture_ended_at"] <= call["ended_at"]
+
+
+async def check_paid(stage: Stage, result: dict[str, Any], dtmf: str) -> None:
+    """A payment of 12,300 yen by a Visa card, charged once; `result` holds the session and the call's record."""
+    session = await stage.session_now(result["session"])
+    payment = await stage.payment_of(result["session"])
+    assert (session["status"], payment["status"]) == ("paid", "approved")
+    assert payment["amount"] == 12_300
+    assert (payment["brand"], payment["last4"]) == ("visa", "1111")
+    assert payment["approval_number"]
+    assert len(await stage.charges(result["session"])) == 1
+    call = result["call"]
+    assert (call["outcome"], call["ended_by"]) == ("paid", "switch")
+    assert call["legs"][0]["dtmf"] == dtmf
+    times = [call[name] for name in ("started_at", "answered_at", "capture_started_at", "capture_ended_at")]
+    assert None not in times and times == sorted(times)
