@@ -37,6 +37,11 @@ SHOP_WITHOUT_GATEWAY = "shop_unreachable"
 #: Where peers call from whose trunk may, or must, do SRTP.
 SRTP_ADDRESS = "127.0.0.2"
 SRTP_ONLY_ADDRESS = "127.0.0.3"
+#: Telephones share one loop and all processes two cores: more at once than these, and audio comes late.
+SCENARIOS_AT_ONCE = 20
+OWN_SWITCHES_AT_ONCE = 3
+#: The last scenario's turn comes, and it is played, within this.
+RESULT_S = 600
 #: The tests ask more often than a merchant's system would.
 ENVIRONMENT = {"SIPIVR_API__REQUESTS_PER_MINUTE": "100000"}
 
@@ -50,6 +55,7 @@ class Stage:
     directory: Path
     foreign_number: str = ""
     tasks: dict[Callable[..., Any], asyncio.Task[Any]] = field(default_factory=dict)
+    own_switches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(OWN_SWITCHES_AT_ONCE))
 
     @property
     def database(self) -> Path:
@@ -61,6 +67,13 @@ class Stage:
         self, name: str, *, environment: Mapping[str, str] | None = None, plant: Plant | None = None
     ) -> AsyncIterator[Stage]:
         """A stage with a switch of its own, and the same telephone."""
+        async with self.own_switches, self._another(name, environment, plant) as own:
+            yield own
+
+    @contextlib.asynccontextmanager
+    async def _another(
+        self, name: str, environment: Mapping[str, str] | None, plant: Plant | None
+    ) -> AsyncIterator[Stage]:
         directory = self.directory / name
         directory.mkdir()
         planted = Planted()
@@ -244,8 +257,15 @@ async def stage(
         Telephone(lines=80) as phone,
     ):
         made = Stage(switch, phone, directory, planted.foreign_number)
-        wanted = {marker.args[0] for item in request.session.items for marker in item.iter_markers("plays")}
-        made.tasks = {scenario: asyncio.create_task(scenario(made)) for scenario in wanted}
+        marks = [marker for item in request.session.items for marker in item.iter_markers("plays")]
+        gate = asyncio.Semaphore(SCENARIOS_AT_ONCE)
+
+        async def in_turn(scenario: Scenario) -> Any:
+            async with gate:
+                return await scenario(made)
+
+        wanted = dict.fromkeys(marker.args[0] for marker in marks)
+        made.tasks = {scenario: asyncio.create_task(in_turn(scenario)) for scenario in wanted}
         yield made
         for task in made.tasks.values():
             task.cancel()
@@ -258,7 +278,7 @@ async def stage(
 async def result(request: pytest.FixtureRequest, stage: Stage) -> Any:
     marker = request.node.get_closest_marker("plays")
     try:
-        async with asyncio.timeout(200):
+        async with asyncio.timeout(RESULT_S):
             return await asyncio.shield(stage.tasks[marker.args[0]])
     except BaseException:
         print(stage.switch.log_tail(80))
