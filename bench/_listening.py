@@ -212,23 +212,20 @@ def compare_keys(pressed: list[int], received: list[int]) -> dict[str, int]:
     while tail < min(len(ours), len(theirs)) and ours[-1 - tail] == theirs[-1 - tail]:
         tail += 1
     ours, theirs = ours[: len(ours) - tail], theirs[: len(theirs) - tail]
-    costs = np.zeros((len(ours) + 1, len(theirs) + 1), np.int32)
-    costs[:, 0], costs[0] = np.arange(len(ours) + 1), np.arange(len(theirs) + 1)
+    costs = [list(range(len(theirs) + 1))]
     for row, code in enumerate(ours, 1):
+        above, line = costs[-1], [row]
         for column, other in enumerate(theirs, 1):
-            costs[row, column] = min(
-                costs[row - 1, column - 1] + (code != other),
-                costs[row - 1, column] + 1,
-                costs[row, column - 1] + 1,
-            )
+            line.append(min(above[column - 1] + (code != other), above[column] + 1, line[-1] + 1))
+        costs.append(line)
     counts = {"keys": len(pressed), "missed": 0, "doubled": 0, "wrong": 0}
     row, column = len(ours), len(theirs)
     while row or column:
-        cost = costs[row, column]
-        if row and column and cost == costs[row - 1, column - 1] + (ours[row - 1] != theirs[column - 1]):
+        cost = costs[row][column]
+        if row and column and cost == costs[row - 1][column - 1] + (ours[row - 1] != theirs[column - 1]):
             counts["wrong"] += ours[row - 1] != theirs[column - 1]
             row, column = row - 1, column - 1
-        elif row and cost == costs[row - 1, column] + 1:
+        elif row and cost == costs[row - 1][column] + 1:
             counts["missed"] += 1
             row -= 1
         else:
