@@ -63,18 +63,18 @@ def run_load(
     owners = np.concatenate([np.full(len(line.at_s), at) for at, line in enumerate(lines)])
     packets = np.concatenate([line.arrived for line in lines])
     order = np.argsort(times, kind="stable")
+    tables = [_table(line.sent) for line in lines]
     gc.collect()
     gc.freeze()
     gc.disable()
     control.send("ready")
     control.recv()
     _read(sockets, {}, {}, 0.0)
-    started = time.monotonic() + 0.05
+    started = time.monotonic() + 0.1
     offset = time.time_ns() / 1e9 - time.monotonic() + started
     heard: dict[int, list[tuple[float, bytes]]] = {}
-    lateness = _send(
-        lines, times[order], owners[order], packets[order], started, (sockets, listeners, heard, offset)
-    )
+    schedule = (times[order], owners[order], packets[order])
+    lateness = _send(lines, tables, schedule, started, (sockets, listeners, heard, offset))
     _wait(_TAIL_S, sockets, listeners, heard, offset)
     result: dict[str, Any] = {"started": started, "heard": heard}
     result["late"] = int((lateness > _LATE_S).sum())
@@ -83,33 +83,33 @@ def run_load(
     control.send(result)
 
 
+def _table(sent: Sent) -> list[tuple[int, ...]]:
+    """The packets as Python numbers, in columns of the header's order and where the payload lies."""
+    columns = ["word", "sequence", "timestamp", "ssrc", "start", "size"]
+    return [tuple(row) for row in sent.packets[columns].tolist()]
+
+
 def _send(
     lines: Sequence[Line],
-    times: Float64,
-    owners: Int64,
-    packets: Index,
+    tables: Sequence[list[tuple[int, ...]]],
+    schedule: tuple[Float64, Int64, Index],
     started: float,
     reading: tuple[Any, ...],
 ) -> Float64:
+    """Sends what is due until all is sent; how much later than it should each packet went, seconds."""
+    times, owners, packets = schedule
     lateness = np.zeros(len(times))
     headers = struct.Struct("!BBHII")
-    tables = [
-        (
-            line.sent.packets[["word", "sequence", "timestamp", "ssrc", "start", "size"]].tolist(),
-            line.sent.data,
-        )
-        for line in lines
-    ]
     at, last_read = 0, 0.0
     while at < len(times):
         now = time.monotonic() - started
         due = int(np.searchsorted(times, now, "right"))
         for place in range(at, due):
             owner = int(owners[place])
-            table, data = tables[owner]
-            word, sequence, timestamp, ssrc, start, size = table[packets[place]]
-            packet = headers.pack(0x80, word, sequence, timestamp, ssrc) + data[start : start + size]
-            lines[owner].socket.sendto(packet, lines[owner].worker)
+            line = lines[owner]
+            word, sequence, timestamp, ssrc, start, size = tables[owner][packets[place]]
+            payload = line.sent.data[start : start + size]
+            line.socket.sendto(headers.pack(0x80, word, sequence, timestamp, ssrc) + payload, line.worker)
         lateness[at:due] = time.monotonic() - started - times[at:due]
         at = due
         now = time.monotonic() - started

@@ -137,8 +137,16 @@ class LiveWorker:
 
 
 @contextlib.contextmanager
-def live_worker(sockets: Sequence[socket.socket], *options: str) -> Iterator[LiveWorker]:
-    """A worker with these sockets, ready for commands; gone at the end."""
+def live_worker(
+    sockets: Sequence[socket.socket], *options: str, pass_fds: Sequence[int] = ()
+) -> Iterator[LiveWorker]:
+    """A worker with these sockets, ready for commands; gone at the end.
+
+    Args:
+        sockets: for RTP, bound.
+        options: further ones of its command line.
+        pass_fds: descriptors that `options` name.
+    """
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         path = Path(directory) / "control"
         listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
@@ -151,7 +159,7 @@ def live_worker(sockets: Sequence[socket.socket], *options: str) -> Iterator[Liv
                 *(sys.executable, "-m", "media.worker", "--index", "0", "--control", str(path)),
                 *("--fds", ",".join(map(str, files)), *options),
             ],
-            pass_fds=files,
+            pass_fds=(*files, *pass_fds),
         )
         stack.callback(process.wait)
         stack.callback(process.kill)

@@ -124,8 +124,8 @@ class _Leg:
 
     number: int
     condition: int
-    track: Track
     sent: Sent
+    keys: tuple[int, ...] = ()
     keying: Keying | None = None
     """None: it speaks, and the leg behind it listens."""
 
@@ -152,7 +152,7 @@ def _legs(options: argparse.Namespace, conditions: list[Condition], said: Track)
     number = 0
     for at, condition in enumerate(conditions):
         rng = np.random.default_rng([options.seed, CONDITIONS.index(condition)])
-        legs.append(_Leg(number, at, said, packets_of(said, condition.sender, rng)))
+        legs.append(_Leg(number, at, packets_of(said, condition.sender, rng)))
         number += 2  # the listener's is the next
         for keying in KEYINGS:
             for _ in range(options.repeats if condition.required and keying.required else 1):
@@ -162,7 +162,8 @@ def _legs(options: argparse.Namespace, conditions: list[Condition], said: Track)
                 sent = packets_of(
                     track, condition.sender, rng, events=keying.events, audio_beside=keying.tones
                 )
-                legs.append(_Leg(number, at, track, sent, keying))
+                codes = tuple(key.code for key in track.keys)
+                legs.append(_Leg(number, at, sent, codes, keying))
                 number += 1
     return legs
 
@@ -241,6 +242,7 @@ def _play(
 
 
 def _rows(
+    reference: Reference,
     legs: list[_Leg],
     conditions: list[Condition],
     heard: dict[int, list[tuple[float, bytes]]],
@@ -249,18 +251,16 @@ def _rows(
     counted: dict[int, LegStatistics],
     span: tuple[float, float],
 ) -> dict[str, dict[str, Any]]:
-    reference: Reference | None = None
     rows: dict[str, dict[str, Any]] = {}
     for leg in legs:
         row = rows.setdefault(conditions[leg.condition].name, {"keys": {}})
         received = pressed.get(leg.number, [])
         if leg.keying is not None:
-            counts = compare_keys([key.code for key in leg.track.keys], received)
+            counts = compare_keys(list(leg.keys), received)
             total = row["keys"].setdefault(leg.keying.name, dict.fromkeys(counts, 0))
             for name, count in counts.items():
                 total[name] += count
             continue
-        reference = reference or Reference(leg.track)
         row["network_loss_percent"] = round(100 * (1 - kept[leg.number]), 2)
         row |= judge(reference, leg.sent, ear_of(heard.get(leg.number, [])), *span)
         row["keys_in_speech"] = len(received)
@@ -331,7 +331,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     faults = final.faults + sum(isinstance(event, LegFault) for event in events)
     progress("comparing what was heard with what was said")
     span = (_SETTLING_S, options.seconds - _ENDING_S)
-    rows = _rows(legs, conditions, result["heard"], pressed, kept, counted, span)
+    rows = _rows(Reference(said), legs, conditions, result["heard"], pressed, kept, counted, span)
     wrong = _wrong(rows, conditions, faults)
     _print(rows)
     for sentence in wrong:
