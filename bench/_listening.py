@@ -29,14 +29,21 @@ _BAND_HZ: Final = (300, 3400)
 
 
 def _hashes(codes: UInt8) -> UInt64:
-    """Of the stretch that begins at each sample."""
-    count = len(codes) - _STRETCH + 1
-    found = np.zeros(max(count, 0), np.uint64)
-    wide = codes.astype(np.uint64) + np.uint64(1)
-    for at in range(_STRETCH):
-        found *= np.uint64(_FACTOR)
-        found += wide[at : at + count]
-    return found
+    """Of the stretch that begins at each sample: of one code, then of 2, 4, 8, 16 and 24."""
+    if len(codes) < _STRETCH:
+        return np.zeros(0, np.uint64)
+    one = codes.astype(np.uint64) + np.uint64(1)
+    two = _joined(one, one, 1)
+    four = _joined(two, two, 2)
+    eight = _joined(four, four, 4)
+    return _joined(_joined(eight, eight, 8), eight, 16)
+
+
+def _joined(left: UInt64, right: UInt64, length: int) -> UInt64:
+    """Hashes of stretches of `length`, each with one of `right` that begins where it ends (modulo 2^64)."""
+    weight = np.uint64(pow(_FACTOR, length, 1 << 64))
+    after = right[length:]
+    return left[: len(after)] * weight + after
 
 
 class Reference:
@@ -55,8 +62,13 @@ class Reference:
         found = np.minimum(np.searchsorted(self._sorted, hashes), len(self._sorted) - 1)
         hits = np.flatnonzero(self._sorted[found] == hashes)
         starts = self._order[found[hits]]
-        for at in range(_STRETCH):
-            places[hits + at] = starts + at
+        places[hits] = starts
+        # The rest of a stretch, where none begins at the next sample.
+        last = np.diff(hits, append=len(heard) + 1) > 1
+        for at in range(1, _STRETCH):
+            rest = hits[last] + at
+            open_still = places[rest] < 0
+            places[rest[open_still]] = starts[last][open_still] + at
         return places
 
 

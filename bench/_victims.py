@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 import struct
+from collections.abc import Set
 from typing import Any, Final
 
 import numpy as np
@@ -70,26 +71,36 @@ class Victim:
             if source == self.worker and len(packet) == _HEADER_BYTES + FRAME_SAMPLES:
                 self.heard.append(packet)
 
-    def account(self, other: Victim) -> dict[str, Any]:
+    def account(self, other: Victim, excused: Set[int]) -> dict[str, Any]:
         """What became of the other one's frames.
+
+        Args:
+            other: who said them.
+            excused: frames that were said late, or about then.
 
         Returns:
             `said` and `heard`; `lost`, frames that never came; `altered`, frames heard between them that nobody said;
-            `repeated`; `sequence_gaps` of the packets that came. The last frames before the end do not count, nor
-            what was heard before the first one.
+            `repeated`; `sequence_gaps` of the packets that came; `excused`, how many of the lost and altered ones
+            are not counted. The last frames before the end do not count, nor what was heard before the first one.
         """
         known = {other.frame(count): count for count in range(other.said)}
-        counts = [known.get(packet[_HEADER_BYTES:], -1) for packet in self.heard]
-        begin = next((at for at, count in enumerate(counts) if count >= 0), len(counts))
+        counts = np.array([known.get(packet[_HEADER_BYTES:], -1) for packet in self.heard], np.int64)
         last = other.said - _MARGIN_FRAMES
-        end = max((at for at, count in enumerate(counts) if 0 <= count < last), default=begin - 1) + 1
-        found = [count for count in counts[begin:end] if count >= 0]
+        places = np.flatnonzero((counts >= 0) & (counts < last))
+        heard = counts[places[0] : places[-1] + 1] if places.size else counts[:0]
+        found = set(heard[heard >= 0].tolist())
+        missing = set(range(last)) - found
+        # A frame that nobody said stands where the last one before it was followed by another.
+        newest = np.maximum.accumulate(heard)[heard < 0].tolist() if heard.size else []
+        altered = [count for count in newest if count not in excused]
+        lost = missing - excused
         sequence = np.array([int.from_bytes(packet[2:4], "big") for packet in self.heard], np.uint16)
         return {
             "said": other.said,
-            "heard": len(set(found)),
-            "lost": len(set(range(last)) - set(found)),
-            "altered": (end - begin) - len(found),
-            "repeated": len(found) - len(set(found)),
+            "heard": len(found),
+            "lost": len(lost),
+            "altered": len(altered),
+            "repeated": int((heard >= 0).sum()) - len(found),
             "sequence_gaps": int((np.diff(sequence) != 1).sum()),
+            "excused": len(missing) - len(lost) + len(newest) - len(altered),
         }

@@ -2,7 +2,8 @@
 
 Passes when the worker is alive and has counted no fault, and when the victims lost no frame: what each received
 from the worker is free of gaps in its sequence numbers and, frame by frame, what the other one said. The rate is
-bounded so that no socket's buffer overflows; overflows are reported.
+bounded so that no socket's buffer overflows; overflows are reported. Frames around a moment at which this process
+itself was late (the machine was busy) are counted apart, as excused: the victims did not speak in time.
 
 `--lockstep` runs the same packets against an engine in this process, 20 ms a step however long it takes: it needs no
 quick machine, and shows the traceback of an exception. A fault of a live run is looked for by its seed there.
@@ -58,7 +59,7 @@ class LiveSubject:
         """See `Subject`."""
         return len(self._worker.command(commands))
 
-    def step(self) -> None:
+    def step(self) -> float:
         """Waits for the next 20 ms and reads events meanwhile; see `Subject`."""
         self._deadline += _TICK_S
         self._worker.read(max(0.0, self._deadline - time.monotonic()))
@@ -68,6 +69,7 @@ class LiveSubject:
         if late_s > 10 * _TICK_S:
             self._deadline = time.monotonic()
         self._worker.take(lambda event: not isinstance(event, LegFault))
+        return late_s
 
     def health(self) -> Health:
         """See `Subject`."""
@@ -107,9 +109,10 @@ class LockStepSubject:
         answers = [event for command in commands for event in self._engine.execute(command)]
         return sum(isinstance(event, Refused) for event in answers)
 
-    def step(self) -> None:
+    def step(self) -> float:
         """See `Subject`."""
         self._faulted |= any(isinstance(event, LegFault) for event in self._engine.tick())
+        return 0.0
 
     def health(self) -> Health:
         """See `Subject`."""
