@@ -192,7 +192,7 @@ def _distances(
     ratio = 10 * np.log10(np.mean(said**2, axis=1) / np.maximum(noise, 1e-9) + 1e-9)
     made_up = active & ~fresh[begin:end].reshape(-1, FRAME_SAMPLES).all(axis=1)
     result: dict[str, Any] = {
-        "snr_db": round(float(np.mean(np.clip(ratio, *_SNR_DB)[active])), 2) if active.any() else None
+        "snr_db": round(float(np.mean(np.clip(ratio, *_SNR_DB)[active])), 2) if active.any() else _SNR_DB[1]
     }
     result["lsd_db"] = round(_log_spectral(said[made_up], heard[made_up]), 2) if made_up.any() else 0.0
     return result

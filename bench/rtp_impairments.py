@@ -17,15 +17,16 @@ import dataclasses
 import multiprocessing
 import socket
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from bench.__main__ import machine, progress
+from bench.__main__ import progress
+from bench._conditions import CONDITIONS, KEYINGS, Condition, Keying
 from bench._impaired_load import Line, run_load
-from bench._impairments import EVENT_TYPE, Network, Sender, Sent, packets_of
+from bench._impairment_table import document, key_cell, show
+from bench._impairments import EVENT_TYPE, Sent, packets_of
 from bench._listening import Reference, compare_keys, ear_of, judge
 from bench._sounds import Track, key_track, speech, without_tones
 from bench._worker import LiveWorker, live_worker, open_sockets
@@ -50,72 +51,6 @@ _SETTLING_S: Final = 3.0
 _ENDING_S: Final = 1.0
 _WORKER_SOCKETS: Final = 8
 _SEED: Final = 20_261
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Condition:
-    """One row of the table."""
-
-    name: str
-    sender: Sender = dataclasses.field(default_factory=Sender)
-    network: Network = dataclasses.field(default_factory=Network)
-    required: bool = False
-    """No key of 100 ms in band and none by telephone-event may be lost."""
-
-
-CONDITIONS: Final = (
-    Condition("none", required=True),
-    Condition("loss 1 %", network=Network(loss=0.01)),
-    Condition("loss 5 %", network=Network(loss=0.05), required=True),
-    Condition("loss 10 %", network=Network(loss=0.10)),
-    Condition("loss 5 % in bursts of 3", network=Network(loss=0.05, burst=3)),
-    Condition("jitter 20 ms", network=Network(jitter_ms=20)),
-    Condition("jitter 60 ms", network=Network(jitter_ms=60), required=True),
-    Condition("jitter 100 ms", network=Network(jitter_ms=100)),
-    Condition("jitter 60 ms, in order", network=Network(jitter_ms=60, in_order=True)),
-    Condition("5 % reordered", network=Network(reorder=0.05)),
-    Condition("10 % twice", network=Network(duplicates=0.10)),
-    Condition("way 80 ms longer every other 10 s", network=Network(step_ms=80)),
-    Condition("clock +200 ppm", Sender(ppm=200)),
-    Condition("clock -200 ppm", Sender(ppm=-200)),
-    Condition("clock +1000 ppm", Sender(ppm=1000)),
-    Condition("clock -1000 ppm", Sender(ppm=-1000)),
-    Condition("ptime 10", Sender(ptimes_ms=(10,))),
-    Condition("ptime 30", Sender(ptimes_ms=(30,))),
-    Condition("ptime 40", Sender(ptimes_ms=(40,))),
-    Condition("ptime 60", Sender(ptimes_ms=(60,))),
-    Condition("ptime changes every 5 s", Sender(ptimes_ms=(20, 30, 10, 60, 40))),
-    Condition("new SSRC every 5 s", Sender(new_ssrc=True)),
-    Condition("sequence jumps every 5 s", Sender(jumps_sequence=True)),
-    Condition("timestamp jumps every 5 s", Sender(jumps_timestamp=True)),
-    Condition("silence suppressed, CN", Sender(suppresses_silence=True)),
-    Condition(
-        "all: loss 2 %, jitter 30, 1 % twice, +200 ppm, CN, new SSRC, ptime 20/30",
-        Sender(ptimes_ms=(20, 30), ppm=200, suppresses_silence=True, new_ssrc=True, change_every_s=15),
-        Network(loss=0.02, jitter_ms=30, duplicates=0.01),
-    ),
-)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Keying:
-    """One way in which legs key."""
-
-    name: str
-    title: str
-    tone_ms: float
-    pause_ms: float
-    required: bool = False
-    events: bool = False
-    tones: bool = True
-
-
-KEYINGS: Final = (
-    Keying("inband_100", "in band 100 ms", 100, 100, required=True),
-    Keying("inband_65", "in band 65/50 ms", 65, 50),
-    Keying("events_100", "telephone-event", 100, 100, required=True, events=True, tones=False),
-    Keying("both_100", "both at once", 100, 100, events=True),
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -295,7 +230,7 @@ def _wrong(rows: dict[str, dict[str, Any]], conditions: list[Condition], faults:
                 and keying.required
                 and counts["missed"] + counts["doubled"] + counts["wrong"]
             ):
-                wrong.append(f"{condition.name}: keys {keying.title}: {_key_cell(counts)}")
+                wrong.append(f"{condition.name}: keys {keying.title}: {key_cell(counts)}")
         if condition == CONDITIONS[0] and row["lost_percent"] + row["filled_percent"] > 0:
             wrong.append("something is missing without any impairment: is the machine too busy?")
     return wrong
@@ -333,7 +268,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     span = (_SETTLING_S, options.seconds - _ENDING_S)
     rows = _rows(Reference(said), legs, conditions, result["heard"], pressed, kept, counted, span)
     wrong = _wrong(rows, conditions, faults)
-    _print(rows)
+    show(rows)
     for sentence in wrong:
         progress(f"WRONG: {sentence}")
     about = _circumstances(result, start, final)
@@ -358,105 +293,3 @@ def _circumstances(
         "tick_late_p999_ms": final.tick_late_p999_ms,
         "socket_overflows": final.socket_overflows,
     }
-
-
-_COLUMNS: Final = (
-    ("network_loss_percent", "lost on the way %"),
-    ("lost_percent", "lost to the listener %"),
-    ("filled_percent", "made up %"),
-    ("longest_gap_ms", "longest gap ms"),
-    ("jumps_per_min", "splices a minute"),
-    ("snr_db", "segmental SNR dB"),
-    ("lsd_db", "spectral distance dB"),
-)
-
-
-def _key_cell(counts: dict[str, int]) -> str:
-    wrong = [f"{counts[name]} {name}" for name in ("missed", "doubled", "wrong") if counts[name]]
-    return f"{', '.join(wrong) or 'all'} of {counts['keys']}"
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    cells = [str(row.get(name, "-")) for name, _ in _COLUMNS]
-    if "delay_ms" in row:
-        cells.append(f"{row['delay_ms']:.0f} ({row['delay_first_ms']:.0f} → {row['delay_last_ms']:.0f})")
-    else:
-        cells.append("-")
-    return cells + [_key_cell(row["keys"][keying.name]) for keying in KEYINGS]
-
-
-def _titles() -> list[str]:
-    keys = [f"keys {keying.title}" for keying in KEYINGS]
-    return ["condition", *(title for _, title in _COLUMNS), "delay ms (first → last tenth)", *keys]
-
-
-def _print(rows: dict[str, dict[str, Any]]) -> None:
-    for name, row in rows.items():
-        print(f"  {name}")
-        for title, cell in zip(_titles()[1:], _cells(row), strict=True):
-            print(f"    {title:32} {cell}")
-
-
-def document(
-    rows: dict[str, dict[str, Any]],
-    conditions: list[Condition],
-    options: argparse.Namespace,
-    about: dict[str, Any],
-) -> str:
-    """The table with what a reader has to know, in Markdown."""
-    of = machine()
-    required = {condition.name for condition in conditions if condition.required}
-    lines = [
-        "# What impaired RTP costs",
-        "",
-        f"Written by `make bench-rtp_impairments BENCH=--markdown` on {datetime.now(UTC):%d %B %Y}: {of['cpu']}, "
-        f"{of['cpus']} CPUs, Linux {of['kernel']}, Python {of['python']}, numpy {of['numpy']}, load "
-        f"{of['load'][0]}. Every condition for {options.seconds:.0f} s at once on one live worker; seed "
-        f"{options.seed}.",
-        "",
-        "| " + " | ".join(_titles()) + " |",
-        "|" + "---|" * len(_titles()),
-    ]
-    for name, row in rows.items():
-        title = f"**{name}**" if name in required else name
-        lines.append("| " + " | ".join([title, *_cells(row)]) + " |")
-    lines += [
-        "",
-        "In **bold** conditions no key of 100 ms in band and none by telephone-event may be missed, doubled or "
-        "wrong; they have more legs that key.",
-        "",
-        _NOTES.strip(),
-        "",
-        f"The load sent {about['packets_sent']:,} packets, {about['packets_sent_late']} of them more than 10 ms late "
-        f"(at most {about['latest_ms']} ms); {about['worker_late_ticks']} of the worker's {about['worker_ticks']:,} "
-        f"ticks were more than 5 ms late. What is late there is jitter that the row's name does not tell.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-_NOTES: Final = """
-How it is measured:
-
-- **What is said** is made by code from a seed (`bench/_sounds.py`): the make-up of speech (pulses or noise through
-  three formants, phrases and pauses) over a floor of noise. Nobody's voice, no recording.
-- **What is heard** is the other leg's µ-law. The switch passes it bit for bit, so every 3 ms are looked up in what
-  was said: a sample is either the speaker's, at a known place, or was made up. *Lost to the listener* is what was sent
-  and never heard. *Made up* is heard in its place: concealment, silence, repetition. The *longest gap* is the longest
-  stretch of that. A *splice* is a place where what is heard goes on elsewhere than where it stopped. The first 3 s, in
-  which a buffer learns, and the last do not count.
-- **Segmental SNR** is the mean over frames of 20 ms with speech, each between -10 and 35 dB; 35 is identity.
-  **Spectral distance** is the log-spectral distance, 300 to 3400 Hz, over the frames with speech in which
-  something was made up: how unlike the speaker the concealment is.
-- **Delay** runs from the moment a packet left the sender to the moment the listener's packet with the same
-  samples arrived; packetisation is not in it, jitter buffer and tick are.
-- **Keys**: random codes, one in five like the one before; tones of -6 to -18 dBm0, twist up to 2 dB, off the
-  grid of packets. *Both at once* sends each key in band and as telephone-event; one press must be one key.
-- **Loss** is independent from packet to packet, or in bursts (Gilbert). **Jitter** of N ms is what a receiver's report
-  would say (RFC 3550 §6.4.1): delays of a gamma distribution of shape 2, independent, so that packets overtake each
-  other. Of 60 ms, 4 % of packets are more than 200 ms later than the fastest, of 100 ms 20 %: no buffer of 200 ms can
-  have them, and they count as lost. *In order* is the same through a queue, where few come late alone.
-- **±1000 ppm** is not required of anybody: it is ten minutes of ±200 ppm in two.
-- **New SSRC** begins with a new sequence number and timestamp, as RFC 3550 asks. Changes keep clear of keys: a
-  key cut in two by one would be two keys to any receiver.
-"""
