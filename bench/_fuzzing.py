@@ -111,6 +111,7 @@ class Attack:
         self.corpus = corpus()
         self._targets: list[_Target] = []
         self._excused: set[int] = set()
+        self._late_steps = 0
         self._recent: collections.deque[list[bytes]] = collections.deque(maxlen=_REMEMBERED_STEPS)
         self.suspects: list[bytes] = []
         self.sent = {"rtp": 0, "rtcp": 0, "foreign": 0, "forged": 0, "not_sent": 0}
@@ -200,6 +201,7 @@ class Attack:
             "faults": after.faults - before.faults,
             "socket_overflows": after.overflows - before.overflows,
             "received": after.received - before.received,
+            "late_steps": self._late_steps,
             "late_ticks": after.late_ticks - before.late_ticks,
             "victims": [self.victims[at].account(self.victims[1 - at], self._excused) for at in range(2)],
         }
@@ -242,12 +244,16 @@ class Attack:
                 victim.speak()
         self._recent.append([packet for _, _, packet in forged])
         if self._subject.step() > _LATE_S:
+            self._late_steps += 1
             said = self.victims[0].said
             self._excused.update(range(said - _EXCUSED_BEFORE, said + _EXCUSED_AFTER))
         for victim in self.victims:
             victim.listen()
+        for target in self._targets:
+            for packet in _received(target.source):
+                target.forger.hear(packet)
         for sock in self._sockets[2:]:
-            _drain(sock)
+            _received(sock)
 
 
 def _remote(sock: socket.socket) -> Remote:
@@ -259,12 +265,13 @@ def _keys(suite: CryptoSuite, rng: random.Random) -> SRTPKeys:
     return SRTPKeys(suite, send=rng.randbytes(size), receive=rng.randbytes(size))
 
 
-def _drain(sock: socket.socket) -> None:
+def _received(sock: socket.socket) -> list[bytes]:
+    packets: list[bytes] = []
     while True:
         try:
-            sock.recv(2048)
+            packets.append(sock.recv(2048))
         except BlockingIOError:
-            return
+            return packets
         except ConnectionRefusedError:
             continue
 

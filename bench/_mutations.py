@@ -243,6 +243,12 @@ class Forger:
         self._timestamp = rng.getrandbits(32)
         self._sent = 0
         self._session = None if keys is None else _session(keys)
+        self._reported = 0
+
+    def hear(self, packet: bytes) -> None:
+        """What the leg has sent: reports are about its SSRC, which SRTP leaves in clear."""
+        if len(packet) >= 12 and not 192 <= packet[1] <= 223:
+            self._reported = int.from_bytes(packet[8:12], "big")
 
     def packet(self) -> Forged:
         """The next one."""
@@ -296,7 +302,7 @@ class Forger:
         rng = self._rng
         block = struct.pack(
             "!IIIIII",
-            rng.choice((*self._others, rng.getrandbits(32))),
+            rng.choice((self._reported, self._reported, *self._others, rng.getrandbits(32))),
             rng.getrandbits(32),
             *(rng.choice((*_LIMITS_32, rng.getrandbits(32))) for _ in range(4)),
         )
