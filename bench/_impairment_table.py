@@ -95,10 +95,10 @@ How it is measured:
 - **What is said** is made by code from a seed (`bench/_sounds.py`): the make-up of speech (pulses or noise through
   three formants, phrases and pauses) over a floor of noise. Nobody's voice, no recording.
 - **What is heard** is the other leg's µ-law. The switch passes it bit for bit, so every 3 ms are looked up in what
-  was said: a sample is either the speaker's, at a known place, or was made up. *Lost to the listener* is what was sent
-  and never heard. *Made up* is heard in its place: concealment, silence, repetition. The *longest gap* is the longest
-  stretch of that. A *splice* is a place where what is heard goes on elsewhere than where it stopped. The first 3 s, in
-  which a buffer learns, and the last do not count.
+  was said: a sample is either the speaker's, at a known place, or was made up. *Lost to the listener* is speech that
+  was sent and never heard. *Made up* is heard in its place: concealment, silence, repetition. The *longest gap* is the
+  longest stretch of that. A *splice* is a place where what is heard goes on elsewhere than where it stopped. Pauses do
+  not count: there a buffer may change its depth unheard. Nor do the first 3 s, in which a buffer learns, and the last.
 - **Segmental SNR** is the mean over frames of 20 ms with speech, each between -10 and 35 dB; 35 is identity.
   **Spectral distance** is the log-spectral distance, 300 to 3400 Hz, over the frames with speech in which
   something was made up: how unlike the speaker the concealment is.

@@ -218,10 +218,11 @@ def packets_of(
         keyed = bool(keys) and at + size > keys[-1].start
         if keyed:
             key = keys[-1]
-            began = at if began < 0 else began
+            first = began < 0
+            began = max(key.start, at) if first else began
             length = key.end - key.start
             ended = at + size - began >= length
-            word = EVENT_TYPE | (_MARKER if began == at else 0)
+            word = EVENT_TYPE | (_MARKER if first else 0)
             duration = min(at + size - began, length).to_bytes(2, "big")
             payload = bytes((key.code, (0x80 if ended else 0) | _VOLUME)) + duration
             for _ in range(3 if ended else 1):

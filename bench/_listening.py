@@ -50,6 +50,7 @@ class Reference:
     """What was said, ready to be looked up."""
 
     def __init__(self, track: Track) -> None:
+        self.active: Bool = track.active
         self.pcm: Float64 = pcm_of(track.codes).astype(np.float64)
         hashes = _hashes(track.codes)
         self._order: Index = np.argsort(hashes, kind="stable")
@@ -113,9 +114,10 @@ def judge(reference: Reference, sent: Sent, ear: Ear, first_s: float, last_s: fl
         last_s: nor what was said later.
 
     Returns:
-        `lost_percent` of the samples that were sent; `filled_percent` of what was heard in their time was made
+        `lost_percent` of the speech that was sent; `filled_percent` of what was heard in its time was made
         up or heard before; `longest_gap_ms` of it; `jumps_per_min`, splices at which what is heard goes on
-        elsewhere than where it stopped; `delay_ms` from the moment a packet was sent to the moment at which
+        elsewhere than where it stopped, and `pause_jumps_per_min`, those in pauses, which nobody hears and by
+        which a buffer changes its depth; `delay_ms` from the moment a packet was sent to the moment at which
         what was in it came out (median, of the first and of the last tenth, and the 95th percentile);
         `snr_db`, segmental, of frames with speech, 35 is identity; `lsd_db`, log-spectral distance of those
         frames with speech in which something was made up.
@@ -125,7 +127,8 @@ def judge(reference: Reference, sent: Sent, ear: Ear, first_s: float, last_s: fl
     before = np.maximum.accumulate(np.concatenate(([-1], places[:-1]))) if len(places) else places
     fresh = places > before
     scored = np.flatnonzero(fresh & (places >= first) & (places < last))
-    wanted = sent.carried[first:last]
+    speech = sent.carried & reference.active
+    wanted = speech[first:last]
     if scored.size < FRAME_SAMPLES:
         return {"lost_percent": 100.0, "filled_percent": 100.0, "longest_gap_ms": (last_s - first_s) * 1000}
     heard = np.zeros(len(wanted), np.bool_)
@@ -133,24 +136,30 @@ def judge(reference: Reference, sent: Sent, ear: Ear, first_s: float, last_s: fl
     result: dict[str, Any] = {
         "lost_percent": round(100 * float((wanted & ~heard).sum() / max(wanted.sum(), 1)), 3)
     }
-    result |= _gaps(places[scored], scored, sent.carried, last_s - first_s)
+    result |= _gaps(places[scored], scored, speech, last_s - first_s)
     result |= _delays(places, scored, sent, ear)
     result |= _distances(reference, places, fresh, ear.codes, int(scored[0]), int(scored[-1]))
     return result
 
 
-def _gaps(said: Int64, at: Index, carried: Bool, seconds: float) -> dict[str, Any]:
-    gone = np.cumsum(~carried)
+def _gaps(said: Int64, at: Index, speech: Bool, seconds: float) -> dict[str, Any]:
+    before = np.cumsum(speech)
     heard_step, said_step = np.diff(at), np.diff(said)
     breaks = np.flatnonzero((heard_step > 1) | (said_step > 1))
-    # Where the sender was silent on purpose, nothing had to be heard.
-    quiet: Int64 = gone[said[breaks + 1]] - gone[said[breaks]]
-    gaps = np.maximum(heard_step[breaks] - 1 - quiet, 0)
-    jumps = int(((heard_step[breaks] != said_step[breaks]) & (quiet == 0)).sum())
+    heard_step, said_step = heard_step[breaks], said_step[breaks]
+    ahead, behind = said[breaks], said[breaks + 1]
+    # What lies between, of speech and of pauses; a pause has to be as long as it was, but not of the same noise.
+    skipped: Int64 = before[behind - 1] - before[ahead]
+    pause: Int64 = said_step - 1 - skipped
+    in_speech = (skipped > 0) | speech[ahead] | speech[behind]
+    gaps = np.where(in_speech, np.maximum(heard_step - 1 - pause, 0), 0)
+    jumps = heard_step != said_step
+    heard = int(speech[said].sum())
     return {
-        "filled_percent": round(100 * float(gaps.sum() / (gaps.sum() + len(at))), 3),
+        "filled_percent": round(100 * float(gaps.sum() / max(gaps.sum() + heard, 1)), 3),
         "longest_gap_ms": round(float(gaps.max(initial=0)) / _SAMPLES_A_MS, 1),
-        "jumps_per_min": round(jumps * 60 / seconds, 1),
+        "jumps_per_min": round(int((jumps & in_speech & (pause == 0)).sum()) * 60 / seconds, 1),
+        "pause_jumps_per_min": round(int((jumps & ~(in_speech & (pause == 0))).sum()) * 60 / seconds, 1),
     }
 
 
@@ -213,7 +222,7 @@ def compare_keys(pressed: list[int], received: list[int]) -> dict[str, int]:
     """Counts what became of keys: the alignment with the fewest errors (Levenshtein).
 
     Returns:
-        `keys` pressed, `missed`, `doubled` (one more than the one before it, of the same code), `wrong` (another
+        `keys` pressed, `missed`, `doubled` (one too many, of the same code as its neighbour), `wrong` (another
         code, or one that was never pressed).
     """
     head = 0
@@ -242,7 +251,7 @@ def compare_keys(pressed: list[int], received: list[int]) -> dict[str, int]:
             row -= 1
         else:
             place = head + column - 1
-            again = place > 0 and received[place] == received[place - 1]
+            again = received[place] in received[max(place - 1, 0) : place] + received[place + 1 : place + 2]
             counts["doubled" if again else "wrong"] += 1
             column -= 1
     return counts
