@@ -41,7 +41,7 @@ _REMEMBERED_STEPS: Final = 3
 #: When this process itself was so late, victims spoke late: their frames around it are no evidence.
 _LATE_S: Final = 0.01
 _EXCUSED_BEFORE: Final = 5
-_EXCUSED_AFTER: Final = 50
+_EXCUSED_AFTER: Final = 25
 #: Share of packets that come from addresses that belong to no leg.
 _STRANGE: Final = 0.2
 #: Bytes that a datagram of ours takes in a socket's buffer, and how much of the buffer may be filled in a step.

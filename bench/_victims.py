@@ -79,9 +79,10 @@ class Victim:
             excused: frames that were said late, or about then.
 
         Returns:
-            `said` and `heard`; `lost`, frames that never came; `altered`, frames heard between them that nobody said;
-            `repeated`; `sequence_gaps` of the packets that came; `excused`, how many of the lost and altered ones
-            are not counted. The last frames before the end do not count, nor what was heard before the first one.
+            `said` and `heard`; `judged`, how many of those said are evidence; `lost`, frames that never came;
+            `altered`, frames heard between them that nobody said; `repeated`; `sequence_gaps` of the packets that
+            came; `excused`, how many of the lost and altered ones are not counted. The last frames before the
+            end do not count, nor what was heard before the first one.
         """
         known = {other.frame(count): count for count in range(other.said)}
         counts = np.array([known.get(packet[_HEADER_BYTES:], -1) for packet in self.heard], np.int64)
@@ -97,6 +98,7 @@ class Victim:
         sequence = np.array([int.from_bytes(packet[2:4], "big") for packet in self.heard], np.uint16)
         return {
             "said": other.said,
+            "judged": len(set(range(last)) - excused),
             "heard": len(found),
             "lost": len(lost),
             "altered": len(altered),

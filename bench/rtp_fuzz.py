@@ -33,6 +33,8 @@ from media.protocol import TICK_MS, AnyCommand, AnyEvent, LegFault, Refused
 
 _TICK_S: Final = TICK_MS / 1000
 _SEED: Final = 4_733
+#: Share of the victims' frames that must be evidence.
+_LEAST_JUDGED: Final = 0.5
 #: Whether this engine has sockets for RTCP beside those for RTP.
 _HAS_REPORT_SOCKETS: Final = "report_sockets" in inspect.signature(Engine).parameters
 
@@ -171,6 +173,10 @@ def attack(
             for name in ("lost", "altered", "repeated")
             if victim[name]
         ]
+        if victim["judged"] < victim["said"] * _LEAST_JUDGED:
+            wrong.append(
+                f"victim {number}: {victim['judged']} frames judged: the machine is too busy to tell"
+            )
         if victim["sequence_gaps"]:
             wrong.append(f"victim {number}: {victim['sequence_gaps']} gaps in sequence numbers")
     if assault.suspects:
