@@ -78,7 +78,27 @@ class Leg(Output):
     ended_at: Time | None
     sip_status: int | None
     ended_by: str | None
-    rtp: dict[str, float]
+    rtp: Annotated[
+        dict[str, float],
+        Field(
+            description="Counters of the leg's RTP, from its end on; empty before.",
+            examples=[{"packets_received": 5120, "packets_lost": 3, "jitter_ms": 1.4}],
+        ),
+    ]
+    mos: Annotated[
+        float | None,
+        Field(description="Mean opinion score (ITU-T G.107) of what the switch heard.", examples=[4.38]),
+    ]
+    remote_mos: Annotated[
+        float | None, Field(description="The same of what the other end heard, by its RTCP.", examples=[4.21])
+    ]
+    round_trip_ms: Annotated[float | None, Field(description="By RTCP.", examples=[38.2])]
+    remote_lost: Annotated[
+        int | None, Field(description="Packets of ours that the other end missed.", examples=[12])
+    ]
+    remote_jitter_ms: Annotated[
+        float | None, Field(description="Jitter of our packets at the other end.", examples=[2.1])
+    ]
 
 
 class TimelineEntry(Output):

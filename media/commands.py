@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -60,6 +61,10 @@ def _check(engine: Engine, command: AddLeg | UpdateLeg, index: int) -> None:
         raise RefusedError(f"leg {command.leg}: telephone-event needs a dynamic payload type")
     if not 0 <= index < len(engine.sockets):
         raise RefusedError(f"leg {command.leg}: there is no socket {index}")
+    if command.rtcp is not None and not (
+        is_numeric(command.rtcp.address) and 0 < command.rtcp.port < 1 << 16
+    ):
+        raise RefusedError(f"leg {command.leg}: the RTCP address is not numeric, or no such port")
     if command.srtp is not None:
         try:
             check_keys(command.srtp)
@@ -93,6 +98,7 @@ def _add_leg(engine: Engine, command: AddLeg) -> list[AnyEvent]:
     engine.streams.last_tick[leg.row] = engine.ticks
     engine.policy.assign(leg, key)
     _negotiate(engine, leg)
+    _negotiate_reports(engine, leg, command)
     return []
 
 
@@ -118,6 +124,7 @@ def _update_leg(engine: Engine, command: UpdateLeg) -> list[AnyEvent]:
     leg.secure = command.srtp is not None
     engine.streams.last_tick[leg.row] = engine.ticks
     _negotiate(engine, leg)
+    _negotiate_reports(engine, leg, command)
     return []
 
 
@@ -139,6 +146,24 @@ def _negotiate(engine: Engine, leg: Leg) -> None:
     streams.listening[row] = leg.listens and leg.remote is not None
     engine.transmitter.negotiate(row, leg.destination, int(leg.codec), leg.event_type, sending=leg.sends)
     engine.legs.refresh(leg)
+
+
+def _negotiate_reports(engine: Engine, leg: Leg, command: AddLeg | UpdateLeg) -> None:
+    engine.reports.negotiate(
+        engine.ticks,
+        leg.row,
+        leg.number,
+        leg.socket,
+        command.rtcp,
+        mux=command.rtcp_mux,
+        symmetric=command.symmetric,
+        secured=command.srtp is not None,
+    )
+    if command.srtp is None:
+        engine.reports.secure(leg.row, None, None)
+    else:
+        protect = functools.partial(engine.secure.protect_rtcp, leg.row)
+        engine.reports.secure(leg.row, protect, functools.partial(engine.secure.unprotect_rtcp, leg.row))
 
 
 def _remove_leg(engine: Engine, command: RemoveLeg) -> list[AnyEvent]:

@@ -15,12 +15,13 @@ its mask is set again, and a `LegFault` for each leg. The engine itself goes on.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
-from media import commands
+from media import commands, quality
 from media.arrays import Bool, Int16, Int64, grown
 from media.connections import Connections
 from media.dsp import dtmf, mask
@@ -42,6 +43,7 @@ from media.protocol import (
 )
 from media.rtp.lookup import SourceTable
 from media.rtp.packet import Columns, parse
+from media.rtp.reports import Reports
 from media.rtp.sockets import open_receiver
 from media.rtp.source import LATCH_WINDOW_S, SourcePolicy
 from media.rtp.srtp import SecureLegs
@@ -68,6 +70,9 @@ class Engine:
         dtmf_params: limits of the detector.
         portable: avoid `recvmmsg` and `sendmmsg`.
         capacity: legs to have room for at first.
+        report_sockets: bound UDP sockets for RTCP, one beside each of `sockets`; without them only legs with
+            rtcp-mux report.
+        wall_clock: nanoseconds since 1970, for RTCP alone.
     """
 
     def __init__(
@@ -81,6 +86,8 @@ class Engine:
         dtmf_params: dtmf.DTMFParams | None = None,
         portable: bool = False,
         capacity: int = CHUNK,
+        report_sockets: Sequence[socket.socket] = (),
+        wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.rng = rng if rng is not None else np.random.default_rng()
         self.sockets = list(sockets)
@@ -97,6 +104,15 @@ class Engine:
             self.legs, self.sources, self.streams, self.transmitter, window_s=latch_window_s
         )
         self.policy.proves = self._is_authentic
+        self.reports = Reports(
+            sockets,
+            report_sockets,
+            capacity,
+            self.streams,
+            self.transmitter,
+            rng=self.rng.spawn(1)[0],
+            clock=wall_clock,
+        )
         self.keys = Deduplicator()
         self.event_receiver = EventReceiver(capacity)
         self.ticks = 0
@@ -173,6 +189,7 @@ class Engine:
         self.queues.clear(row)
         self.keys.clear(row)
         self.event_receiver.clear(row)
+        self.reports.remove(row)
         self.transmitter.clear(row)
         self.secure.clear(row)
         self.streams.clear(row)
@@ -197,6 +214,7 @@ class Engine:
         self.players.grow(capacity)
         self.secure.grow(capacity)
         self.transmitter.grow(capacity)
+        self.reports.grow(capacity)
         self.event_receiver.grow(capacity)
         self._detector.grow(capacity)
         self._pcm = grown(self._pcm, capacity)
@@ -208,18 +226,26 @@ class Engine:
     def leg_statistics(self, leg: Leg) -> LegStatistics:
         """What was counted for a leg."""
         row, streams = leg.row, self.streams
+        received, lost, late = int(streams.received[row]), streams.lost(row), int(streams.late[row])
+        remote = self.reports.figures(row)
+        buffer_ms = self._depth_samples / 8
         return LegStatistics(
             leg=leg.number,
-            packets_received=int(streams.received[row]),
+            packets_received=received,
             packets_sent=int(self.transmitter.sent[row]),
-            packets_lost=streams.lost(row),
-            packets_late=int(streams.late[row]),
+            packets_lost=lost,
+            packets_late=late,
             packets_refused=int(streams.refused[row]),
             jitter_ms=round(float(streams.jitter[row]) / 8, 3),
             keys_inband=int(self.keys_inband[row]),
             keys_rfc4733=int(self.keys_rfc4733[row]),
             packets_foreign=int(self.policy.foreign[row]),
             srtp_failed=int(self.secure.failed[row]),
+            round_trip_ms=remote.round_trip_ms,
+            remote_lost=remote.lost,
+            remote_jitter_ms=remote.jitter_ms,
+            mos=quality.heard(received, lost + late, remote.round_trip_ms, buffer_ms),
+            remote_mos=remote.mos,
         )
 
     def packets_refused(self, why: str) -> int:
@@ -235,7 +261,8 @@ class Engine:
         """Throws away what waits in the sockets (it was meant for an earlier incarnation)."""
         for _ in range(_MOST_DRAINED):
             if not self._receiver.receive():
-                return
+                break
+        self.reports.drain()
 
     # The tick
 
@@ -258,6 +285,7 @@ class Engine:
             self._pcm[:legs] = 0
             out[:] = 0
         self._guard(lambda: self._send(out), events)
+        self._guard(self._exchange_reports, events)
         self._guard(lambda: self._check_timeouts(events), events)
         if self._wipe:
             self._receiver.batch.wipe()
@@ -300,6 +328,12 @@ class Engine:
             rows = rows[packets]
         else:
             packets = np.arange(count)
+        if self.reports.muxing:
+            reports = self.reports.take_muxed(self.ticks, rows, packets, columns, batch)
+            if reports.size:
+                rows, packets = np.delete(rows, reports), np.delete(packets, reports)
+            if not rows.size:
+                return
         if self.secure:
             rows, packets = self.secure.open(rows, packets, columns, batch.slots, batch.lengths)
         found = self.streams.receive(self.ticks, rows, packets, columns, batch.slots)
@@ -365,6 +399,10 @@ class Engine:
 
     def _send(self, out: Int16) -> None:
         self.packets_sent += self.transmitter.send(out, self.legs.alaw_rows)
+
+    def _exchange_reports(self) -> None:
+        self.reports.poll(self.ticks)
+        self.reports.send_due(self.ticks)
 
     def _check_timeouts(self, events: list[AnyEvent]) -> None:
         if self.ticks % _TIMEOUT_CHECK_TICKS:

@@ -75,17 +75,21 @@ def tune_socket(sock: socket.socket, dscp: int = DSCP_EF) -> bool:
     Returns:
         Whether the DSCP could be set.
     """
+    for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        if not _try_set(sock, socket.SOL_SOCKET, forced, _BUFFER_BYTES):
+            _try_set(sock, socket.SOL_SOCKET, plain, _BUFFER_BYTES)
+    return mark_socket(sock, dscp)
+
+
+def mark_socket(sock: socket.socket, dscp: int = DSCP_EF) -> bool:
+    """The same without the buffers, for a socket that carries little (RTCP)."""
     sock.setblocking(False)
     level, option = (
         (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
         if sock.family == socket.AF_INET6
         else (socket.IPPROTO_IP, socket.IP_TOS)
     )
-    marked = _try_set(sock, level, option, dscp << 2)  # the lower two bits are ECN's (RFC 3168)
-    for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        if not _try_set(sock, socket.SOL_SOCKET, forced, _BUFFER_BYTES):
-            _try_set(sock, socket.SOL_SOCKET, plain, _BUFFER_BYTES)
-    return marked
+    return _try_set(sock, level, option, dscp << 2)  # the lower two bits are ECN's (RFC 3168)
 
 
 def _try_set(sock: socket.socket, level: int, option: int, value: int) -> bool:

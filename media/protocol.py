@@ -384,7 +384,8 @@ class WorkerStatistics(Event, frozen=True, kw_only=True):
     `tick_cost_us` is the mean CPU time of a tick since the last query; `tick_late_p999_ms` covers the last
     8,192 ticks. `legs`, `prompts`, `playing` and `connections` are what it holds now. `packets_unknown` came
     from sources that are no leg's; `packets_late`, `_refused` and `_foreign` are those of all legs there ever
-    were; `sources_latched` and `sources_moved` count what symmetric legs learnt and learnt anew.
+    were; `sources_latched` and `sources_moved` count what symmetric legs learnt and learnt anew. `reports_…` are
+    RTCP's: refused ones were malformed, forged or too many, foreign ones came from no leg's source.
     """
 
     legs: int
@@ -407,6 +408,10 @@ class WorkerStatistics(Event, frozen=True, kw_only=True):
     packets_foreign: int = 0
     sources_latched: int = 0
     sources_moved: int = 0
+    reports_sent: int = 0
+    reports_received: int = 0
+    reports_refused: int = 0
+    reports_foreign: int = 0
 
 
 AnyEvent = (

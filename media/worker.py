@@ -30,6 +30,7 @@ from media.engine import Engine
 from media.hardening import (
     DSCP_EF,
     harden_process,
+    mark_socket,
     name_process,
     overflows,
     raise_priority,
@@ -173,6 +174,10 @@ class Worker:
             packets_foreign=engine.packets_refused("foreign"),
             sources_latched=engine.policy.latched,
             sources_moved=engine.policy.moved,
+            reports_sent=engine.reports.sent,
+            reports_received=engine.reports.received,
+            reports_refused=engine.reports.refused_ever,
+            reports_foreign=engine.reports.foreign,
         )
 
 
@@ -189,6 +194,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--index", type=int, required=True, help="number of this worker")
     parser.add_argument("--control", required=True, help="path of the socket on which sipivr listens")
     parser.add_argument("--fds", default="", help="bound UDP sockets, by descriptor, with commas between")
+    parser.add_argument(
+        "--report-fds", default="", help="RTCP sockets, one beside each of --fds, the same way"
+    )
     parser.add_argument("--affinity", type=int, help="CPU to stay on")
     parser.add_argument("--jitter-ms", type=int, default=40, help="playing delay of received audio")
     parser.add_argument("--rtp-timeout-s", type=float, default=30.0, help="quiet time before RTPTimeout")
@@ -219,8 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.sched_setaffinity(0, {options.affinity})
     if not raise_priority():
         log.info("the process keeps its priority")
-    sockets = [socket.socket(fileno=int(fd)) for fd in options.fds.split(",") if fd]
+    sockets, report_sockets = _sockets(options.fds), _sockets(options.report_fds)
     marked = [tune_socket(sock, options.dscp) for sock in sockets]
+    marked += [mark_socket(sock, options.dscp) for sock in report_sockets]
     if not all(marked):
         log.warning("packets go out without DSCP %d", options.dscp)
     engine = Engine(
@@ -229,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         timeout_s=options.rtp_timeout_s,
         latch_window_s=options.latch_window_s,
         portable=options.portable,
+        report_sockets=report_sockets,
     )
     engine.drain()
     engine.tick()  # with nothing to do: warms the code before the first leg
@@ -250,8 +260,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return worker.run()
     finally:
         control.close()
-        for sock in sockets:
+        for sock in (*sockets, *report_sockets):
             sock.close()
+
+
+def _sockets(descriptors: str) -> list[socket.socket]:
+    return [socket.socket(fileno=int(fd)) for fd in descriptors.split(",") if fd]
 
 
 if __name__ == "__main__":

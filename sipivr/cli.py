@@ -146,7 +146,9 @@ def banner(settings: config.Settings, paths: config.Paths, children: Mapping[Kin
     if children.get(Kind.MEDIA):
         workers = len(children[Kind.MEDIA])
         ports = workers * settings.rtp.ports_per_worker
-        lines.append(f"  RTP        {ports} UDP ports on {settings.rtp.address}, {workers} media worker(s)")
+        lines.append(
+            f"  RTP        {ports} UDP ports on {settings.rtp.address}, as many for RTCP, {workers} media worker(s)"
+        )
     if children.get(Kind.API):
         scheme = "https" if settings.api.tls_certificate else "http"
         lines.append(f"  API        {scheme}://{settings.api.listen}/v1   reference: /docs")

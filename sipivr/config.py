@@ -86,10 +86,11 @@ class RTPSettings(Section, frozen=True, kw_only=True):
         str, _doc("Address that SDP names (or one of each family, with a comma); empty: `address`.")
     ] = ""
     first_port: Annotated[
-        int, _doc("First RTP port; even ports from here, 0 lets the kernel choose.", ge=0)
+        int,
+        _doc("First RTP port; even ports from here, RTCP one above each; 0 lets the kernel choose.", ge=0),
     ] = 0
     ports_per_worker: Annotated[
-        int, _doc("UDP ports of one media worker on each address.", ge=1, le=4096)
+        int, _doc("RTP ports of one media worker on each address.", ge=1, le=4096)
     ] = 64
     timeout_s: Annotated[float, _doc("Seconds without a packet before a leg is reported silent.", ge=1)] = (
         30.0

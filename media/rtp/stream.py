@@ -42,6 +42,18 @@ class Events(NamedTuple):
     packets: Index
 
 
+class Reception(NamedTuple):
+    """What is counted of the stream that a leg hears now, for RTCP (RFC 3550 §6.4.1 and A.3)."""
+
+    ssrc: int
+    highest_sequence: int
+    """Extended by the times that it went round."""
+    expected: int
+    received: int
+    jitter: int
+    """In timestamp units."""
+
+
 class Streams:
     """Receiving side of all legs, one column entry each."""
 
@@ -116,6 +128,20 @@ class Streams:
     def _close_count(self, row: int) -> None:
         self._lost_before[row] += max(0, self._lost_since_start(row))
         self._since_start[row] = 0
+
+    def reception(self, row: int) -> Reception | None:
+        """What RTCP says of a leg's stream; None before its first packet."""
+        ssrc = int(self.ssrc[row])
+        if ssrc == _NO_SSRC:
+            return None
+        highest = int(self._last_sequence[row])
+        return Reception(
+            ssrc,
+            highest & 0xFFFFFFFF,
+            highest - int(self._first_sequence[row]) + 1,
+            int(self._since_start[row]),
+            int(self.jitter[row]),
+        )
 
     def receive(self, tick: int, rows: Index, packets: Index, columns: Columns, slots: UInt8) -> Events:
         """Files the audio of packets whose legs are known.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,16 @@ _PACKET: Final = HEADER_BYTES + FRAME_SAMPLES
 #: A packet, its SRTP tag, and the rest of the last line of the cache.
 _STRIDE: Final = 192
 assert _STRIDE >= _PACKET + LONGEST_TAG
+
+
+class Sending(NamedTuple):
+    """What is counted of the stream that a leg sends, for RTCP (RFC 3550 §6.4.1)."""
+
+    ssrc: int
+    timestamp: int
+    """Of the last frame, whether or not it was sent."""
+    packets: int
+    octets: int
 
 
 class Transmitter:
@@ -51,6 +61,8 @@ class Transmitter:
         self._socket: Int16 = np.full(capacity, -1, np.int16)
         self._sending: Bool = np.zeros(capacity, np.bool_)
         self.sent: Int64 = np.zeros(capacity, np.int64)
+        self._short: Int64 = np.zeros(capacity, np.int64)
+        """Octets of payload that event packets had less than frames."""
         self.failed = 0
         self._remotes: dict[int, Remote] = {}
         self._senders: dict[int, EventSender] = {}
@@ -70,6 +82,7 @@ class Transmitter:
         self._socket = grown(self._socket, capacity, -1)
         self._sending = grown(self._sending, capacity)
         self.sent = grown(self.sent, capacity)
+        self._short = grown(self._short, capacity)
         self._sender.grow(self._packets)
         self._orders = None
 
@@ -112,6 +125,12 @@ class Transmitter:
         """Where a leg sends to now."""
         return self._remotes.get(row)
 
+    def sender(self, row: int) -> Sending:
+        """What RTCP says of a leg's stream."""
+        packets = int(self.sent[row])
+        octets = packets * FRAME_SAMPLES - int(self._short[row])
+        return Sending(int(self._ssrc[row]), int(self._timestamp[row]), packets, octets)
+
     def clear(self, row: int) -> None:
         """Forgets a leg and overwrites its audio."""
         self._packets[row] = 0
@@ -119,7 +138,7 @@ class Transmitter:
         self._socket[row] = -1
         self._event_type[row] = -1
         self._sending[row] = False
-        self.sent[row] = 0
+        self.sent[row] = self._short[row] = 0
         self._remotes.pop(row, None)
         self._senders.pop(row, None)
         self._sender.set_destination(row, None)
@@ -225,3 +244,4 @@ class Transmitter:
             self.failed += 1
         else:
             self.sent[row] += 1
+            self._short[row] += _PACKET - len(packet)

@@ -213,6 +213,7 @@ class Call:
 
     def on_media_lost(self) -> None:
         """See `LegEvents`. The replacement worker has the same ports, so the leg can live on in it."""
+        self._record.media_lost()
         if self._ended:
             return
         log.warning("call %s: its media worker is gone", self.id)

@@ -21,6 +21,8 @@ DROPPED: Final = (
     "packets_foreign",
     "packets_refused",
     "packets_late",
+    "reports_refused",
+    "reports_foreign",
     "socket_overflows",
     "sends_failed",
     "events_dropped",
@@ -87,6 +89,8 @@ class LiveCalls:
             **{f"media_{name}": sum(getattr(figure, name) for figure in figures) for name in DROPPED},
             "media_sources_latched": sum(figure.sources_latched for figure in figures),
             "media_sources_moved": sum(figure.sources_moved for figure in figures),
+            "media_reports_sent": sum(figure.reports_sent for figure in figures),
+            "media_reports_received": sum(figure.reports_received for figure in figures),
             "media_tick_cost_us": int(max((figure.tick_cost_us for figure in figures), default=0)),
         }
         if len(figures) == len(workers):  # else one of them has not said yet what it holds
@@ -99,6 +103,7 @@ class LiveCalls:
         status |= {f"media_{name}": value for name, value in asdict(services.media.figures).items()}
         status["media_workers_overloaded"] = services.media.overloaded
         status |= _loop_figures()
+        status |= services.rtp.entries()
         status |= {f"count_{name}": value for name, value in services.counters.items()}
         status |= {f"count_charge_{name}": value for name, value in services.charging.outcomes.items()}
         status |= {f"count_edge_{name}": value for name, value in agent.edge.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from media.protocol import KeyWay, LegStatistics
+from sipivr.calls.rtp_quality import counts, quality, total
 from sipivr.calls.services import Services
 from sipivr.dialogue.effects import Result
 from sipivr.dialogue.states import CaptureState
@@ -35,7 +36,10 @@ class CallRecord:
         self._capture = CaptureState.IDLE
         self._outcome: str | None = None
         self._ways: set[KeyWay] = set()
-        self._rtp: dict[str, float] = {}
+        self._figures: LegStatistics | None = None
+        self._former: LegStatistics | None = None
+        self._media_gone = False
+        self._observed = False
 
     def answered(self, agreed: NegotiatedAudio | None) -> None:
         """The customer's leg is up."""
@@ -93,18 +97,26 @@ class CallRecord:
 
     def statistics(self, event: LegStatistics) -> None:
         """The leg's RTP figures; the last ones come when it is removed."""
-        self._rtp = {
-            "packets_received": event.packets_received,
-            "packets_sent": event.packets_sent,
-            "packets_lost": event.packets_lost,
-            "packets_late": event.packets_late,
-            "packets_refused": event.packets_refused,
-            "packets_foreign": event.packets_foreign,
-            "srtp_failed": event.srtp_failed,
-            "jitter_ms": event.jitter_ms,
-        }
+        self._figures = event
+        self._media_gone = False
         if self._sip.cause is not None:
-            self._services.record(write.leg_changed, leg=self._leg, rtp=self._rtp)
+            self._write_figures()
+
+    def media_lost(self) -> None:
+        """The leg's worker is gone: what it said last stays, and what a successor counts comes on top."""
+        self._former, self._figures = total(self._former, self._figures), None
+        self._media_gone = True
+        if self._sip.cause is not None:
+            self._write_figures()
+
+    def _write_figures(self) -> None:
+        figures = total(self._former, self._figures)
+        if figures is None:
+            return
+        self._services.record(write.leg_changed, leg=self._leg, rtp=counts(figures), quality=quality(figures))
+        if not self._observed:
+            self._observed = True
+            self._services.rtp.observe(figures)
 
     def ended(self, cause: SIPCause) -> None:
         """The customer's leg is over: the last word of the record, and the ladder."""
@@ -112,6 +124,8 @@ class CallRecord:
             self._services.ladders.take(self._sip.call_id, call=self._call, leg=self._leg)
             return
         self.capture_closed()
+        if self._media_gone:
+            self._write_figures()
         times = self._sip.times
         ended_by = self.ended_by or ("customer" if cause.by_remote else "switch")
         self._services.record(

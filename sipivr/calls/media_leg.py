@@ -176,6 +176,8 @@ class MediaLeg:
                 signalled=self._signalled,
                 source=self._seat.source if self._symmetric and not self._seat.waits else None,
                 srtp=media_keys(agreed),
+                rtcp=_reports_to(agreed) if agreed else None,
+                rtcp_mux=agreed.rtcp_mux if agreed else False,
             )
         )
 
@@ -207,6 +209,8 @@ class MediaLeg:
                 dtmf=self._dtmf,
                 socket=self._socket,
                 srtp=media_keys(agreed),
+                rtcp=_reports_to(agreed),
+                rtcp_mux=agreed.rtcp_mux,
             )
         )
         if self._moved:
@@ -298,3 +302,10 @@ class MediaLeg:
     def _forget(self, worker: MediaWorker) -> None:
         worker.abandon(self.number)
         worker.ports.release(self.number, self._socket)
+
+
+def _reports_to(agreed: NegotiatedAudio) -> Remote | None:
+    """Where RTCP goes; nowhere while the peer holds in RFC 2543's way, without an address."""
+    if agreed.remote_address in UNSPECIFIED:
+        return None
+    return Remote(agreed.remote_address, agreed.remote_rtcp_port)

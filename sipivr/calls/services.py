@@ -15,6 +15,7 @@ from sipivr.calls.journal import Journal
 from sipivr.calls.ladder_book import LadderBook
 from sipivr.calls.media_link import MediaLink
 from sipivr.calls.progress import ProgressBoard
+from sipivr.calls.rtp_quality import RTPFigures
 from sipivr.dialogue.phrases import Phrase
 from sipivr.store.records import Merchant, Number, Shop, Trunk
 from sipivr.store.writer import StoreWriter
@@ -66,6 +67,7 @@ class Services:
         media_addresses: what SDP names instead of the sockets' own addresses, at most one of each family.
         today: the date where the shops are.
         counters: failures and refusals by name, for /metrics.
+        rtp: how the legs sounded that have ended, for /metrics.
     """
 
     node: str
@@ -79,6 +81,7 @@ class Services:
     progress: ProgressBoard
     today: Callable[[], date]
     counters: dict[str, int] = field(default_factory=dict)
+    rtp: RTPFigures = field(default_factory=RTPFigures)
     _writes: set[asyncio.Task[Any]] = field(default_factory=set)
     _journal: Journal = field(init=False)
 

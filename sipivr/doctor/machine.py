@@ -49,7 +49,9 @@ def findings(settings: Settings, paths: Paths) -> Iterator[Finding]:
 
 def open_files(settings: Settings, hard_limit: int) -> Finding:
     """The hard limit of open files; the supervisor raises the soft one to it."""
-    needed = _BASE_FILES + 4 * settings.sip.max_calls + worker_count(settings) * settings.rtp.ports_per_worker
+    needed = (
+        _BASE_FILES + 4 * settings.sip.max_calls + 2 * worker_count(settings) * settings.rtp.ports_per_worker
+    )
     if hard_limit == resource.RLIM_INFINITY or hard_limit >= needed:
         return ok("open files", f"{hard_limit} allowed, {needed} needed at most")
     return fail(

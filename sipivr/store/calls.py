@@ -19,10 +19,11 @@ from sipivr.store import claims, crypto, rows
 from sipivr.store.database import Transaction, WritableStore, transaction
 from sipivr.store.errors import Conflict, NotFound
 from sipivr.store.identifiers import new_id
-from sipivr.store.records import Call, CallStatus, LadderEntry, Leg, Mode, SessionStatus
+from sipivr.store.records import Call, CallStatus, LadderEntry, Leg, LegQuality, Mode, SessionStatus
 
 MAX_TEXT = 200
 MAX_LADDER_TEXT = 8000
+_NOTHING_KNOWN = LegQuality()
 
 
 def call_started(
@@ -214,8 +215,9 @@ def leg_changed(
     sip_status: int | None = None,
     ended_by: str | None = None,
     rtp: Mapping[str, float] | None = None,
+    quality: LegQuality = _NOTHING_KNOWN,
 ) -> Leg:
-    """Sets what is given, keeps the rest; `rtp` entries are merged into what is there.
+    """Sets what is given, keeps the rest; `rtp` entries are merged into what is there, those of `quality` too.
 
     Raises:
         NotFound: no such leg.
@@ -225,7 +227,10 @@ def leg_changed(
             "UPDATE leg SET codec = coalesce(?, codec), dtmf = coalesce(?, dtmf),"
             " ringing_at = coalesce(?, ringing_at), answered_at = coalesce(?, answered_at),"
             " ended_at = coalesce(?, ended_at), sip_status = coalesce(?, sip_status),"
-            " ended_by = coalesce(?, ended_by), rtp = json_patch(rtp, ?) WHERE id = ?",
+            " ended_by = coalesce(?, ended_by), rtp = json_patch(rtp, ?),"
+            " mos = coalesce(?, mos), remote_mos = coalesce(?, remote_mos),"
+            " round_trip_ms = coalesce(?, round_trip_ms), remote_lost = coalesce(?, remote_lost),"
+            " remote_jitter_ms = coalesce(?, remote_jitter_ms) WHERE id = ?",
             [
                 codec,
                 dtmf,
@@ -235,6 +240,11 @@ def leg_changed(
                 sip_status,
                 ended_by,
                 msgspec.json.encode(dict(rtp or {})).decode(),
+                quality.mos,
+                quality.remote_mos,
+                quality.round_trip_ms,
+                quality.remote_lost,
+                quality.remote_jitter_ms,
                 leg,
             ],
         )

@@ -239,8 +239,23 @@ class LadderEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class LegQuality:
+    """How a leg sounded, None where it is not known.
+
+    `mos` (ITU-T G.107) is of what we heard, `remote_mos` of what the other end heard; that and the rest come from
+    the other end's RTCP.
+    """
+
+    mos: float | None = None
+    remote_mos: float | None = None
+    round_trip_ms: float | None = None
+    remote_lost: int | None = None
+    remote_jitter_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Leg:
-    """One SIP dialog of a call with its RTP figures."""
+    """One SIP dialog of a call with its RTP figures; the last five are those of `LegQuality`."""
 
     id: str
     call: str
@@ -256,6 +271,11 @@ class Leg:
     sip_status: int | None
     ended_by: str | None
     rtp: dict[str, float] = field(default_factory=dict)
+    mos: float | None = None
+    remote_mos: float | None = None
+    round_trip_ms: float | None = None
+    remote_lost: int | None = None
+    remote_jitter_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

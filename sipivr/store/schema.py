@@ -354,6 +354,18 @@ def m0005_trunk_srtp(db: Database) -> None:
     """)
 
 
+@migrations()
+def m0006_leg_quality(db: Database) -> None:
+    """How a leg sounded, here and at its other end; what only counts packets stays in `rtp`."""
+    db.executescript("""
+        ALTER TABLE leg ADD COLUMN mos REAL CHECK (mos BETWEEN 1 AND 5);
+        ALTER TABLE leg ADD COLUMN remote_mos REAL CHECK (remote_mos BETWEEN 1 AND 5);
+        ALTER TABLE leg ADD COLUMN round_trip_ms REAL CHECK (round_trip_ms >= 0);
+        ALTER TABLE leg ADD COLUMN remote_lost INTEGER;
+        ALTER TABLE leg ADD COLUMN remote_jitter_ms REAL CHECK (remote_jitter_ms >= 0);
+    """)
+
+
 def migrate(db: Database) -> tuple[str, ...]:
     """Applies what is missing and returns its names.
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import pwd
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from sipivr.config import ConfigError, Paths, Settings, host_and_port
 from sipivr.layout import USERS, Kind
 from sipivr.supervision.child import ChildSpec, User
 from sipivr.supervision.pulse import Pulse
+from sipivr.supervision.sockets import WorkerSockets
 
 #: Stop order: nobody new from the web, then calls drain, then their audio, then the gateway that they ask.
 STOP_RANKS: Final = {Kind.API: 0, Kind.SWITCH: 1, Kind.MEDIA: 2, Kind.SIMULATOR: 3}
@@ -58,7 +58,7 @@ def household(
     settings: Settings,
     config: Path,
     paths: Paths,
-    workers: Sequence[Sequence[socket.socket]],
+    workers: Sequence[WorkerSockets],
     *,
     users: bool = False,
 ) -> dict[Kind, list[ChildSpec]]:
@@ -68,7 +68,7 @@ def household(
         settings: the node's settings.
         config: the settings file, which the processes read again.
         paths: the node's files.
-        workers: the RTP sockets of each media worker.
+        workers: the RTP and RTCP sockets of each media worker.
         users: whether each kind runs under its own user (needs root).
     """
 
@@ -96,12 +96,13 @@ def household(
                 Kind.MEDIA,
                 f"media-{index}",
                 *("media.worker", "--index", str(index), "--control", str(paths.media_socket)),
-                *("--fds", ",".join(str(one.fileno()) for one in sockets)),
+                *("--fds", ",".join(str(one.fileno()) for one in sockets.rtp)),
+                *("--report-fds", ",".join(str(one.fileno()) for one in sockets.rtcp)),
                 *("--pulse-fd", str(pulse.descriptor)),
                 *("--rtp-timeout-s", str(settings.rtp.timeout_s)),
                 *("--latch-window-s", str(settings.rtp.latch_window_s), "--dscp", str(settings.rtp.dscp)),
                 *_affinity(index, len(workers)),
-                descriptors=(*(one.fileno() for one in sockets), pulse.descriptor),
+                descriptors=(*sockets.descriptors, pulse.descriptor),
                 environment=ONE_THREAD,
                 probe=alive,
                 pulse=pulse.read,

@@ -168,7 +168,7 @@ def serve(
     check_ports(settings, kinds)
     count = worker_count(settings) if Kind.MEDIA in kinds else 0
     rtp = sockets.bind_workers(settings.rtp, count)
-    if rtp and (got := sockets.buffer_bytes(rtp[0][0])) < sockets.RECEIVE_BUFFER_BYTES:
+    if rtp and (got := sockets.buffer_bytes(rtp[0].rtp[0])) < sockets.RECEIVE_BUFFER_BYTES:
         logger.warning(
             "RTP receive buffers hold %d bytes of %d: run `sysctl -w net.core.rmem_max=%d`",
             got,

@@ -2,7 +2,7 @@
 
 Each media worker's RTP ports are bound once by the supervisor and handed to every incarnation, so that a
 restarted worker keeps the addresses that peers were told in SDP. Ports are even (RFC 3550 §11); the odd one
-above each stays free for RTCP. With `rtp.first_port` worker `i` has `ports_per_worker` even ports from
+above each is bound for RTCP. With `rtp.first_port` worker `i` has `ports_per_worker` even ports from
 `first_port + 2 × i × ports_per_worker` on, the same ones on each address.
 """
 
@@ -12,6 +12,7 @@ import errno
 import logging
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -25,36 +26,51 @@ _SO_RCVBUFFORCE: Final = 33
 _TRIES: Final = 64
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerSockets:
+    """The sockets of one worker: RTP, and index by index the RTCP sockets one port above."""
+
+    rtp: list[socket.socket] = field(default_factory=list)
+    rtcp: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a worker has to inherit."""
+        return tuple(one.fileno() for one in (*self.rtp, *self.rtcp))
+
+
 class PortTakenError(Exception):
     """An address cannot be had; the message is a sentence that names it."""
 
 
-def bind_workers(settings: RTPSettings, workers: int) -> list[list[socket.socket]]:
-    """The UDP sockets of each worker, bound, with large buffers, not inheritable yet.
+def bind_workers(settings: RTPSettings, workers: int) -> list[WorkerSockets]:
+    """The UDP sockets of each worker, bound, not inheritable yet; those of RTP have large buffers.
 
     Raises:
         PortTakenError: an address is not ours, or a port is taken.
     """
-    bound: list[list[socket.socket]] = []
+    bound: list[WorkerSockets] = []
     try:
         for worker in range(workers):
-            bound.append([])
+            bound.append(WorkerSockets())
             for address in addresses(settings.address):
                 for index in range(settings.ports_per_worker):
                     port = settings.first_port
                     if port:
                         port += (port % 2) + 2 * (worker * settings.ports_per_worker + index)
-                    bound[-1].append(_bind_even(address, port))
+                    rtp, rtcp = _bind_pair(address, port)
+                    bound[-1].rtp.append(rtp)
+                    bound[-1].rtcp.append(rtcp)
     except PortTakenError:
         close_all(bound)
         raise
     return bound
 
 
-def close_all(bound: Sequence[Sequence[socket.socket]]) -> None:
+def close_all(bound: Sequence[WorkerSockets]) -> None:
     """Closes every socket of every worker."""
     for sockets in bound:
-        for one in sockets:
+        for one in (*sockets.rtp, *sockets.rtcp):
             one.close()
 
 
@@ -73,19 +89,28 @@ def must_be_free(kind: socket.SocketKind, host: str, port: int, purpose: str) ->
         _bind(kind, host, port, purpose).close()
 
 
-def _bind_even(host: str, port: int) -> socket.socket:
-    """A UDP socket on `port`, or on an even port of the kernel's choice when `port` is 0."""
-    odd: list[socket.socket] = []
+def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """A UDP socket on `port`, or on an even port of the kernel's choice when `port` is 0, and the one above."""
+    refused: list[socket.socket] = []
     try:
         for _ in range(_TRIES):
             found = _bind(socket.SOCK_DGRAM, host, port, "RTP")
-            if port or found.getsockname()[1] % 2 == 0:
-                return _with_large_buffer(found)
-            odd.append(found)
+            refused.append(found)
+            chosen = found.getsockname()[1]
+            if chosen % 2:
+                continue
+            try:
+                above = _bind(socket.SOCK_DGRAM, host, chosen + 1, "RTCP")
+            except PortTakenError:
+                if port:
+                    raise
+                continue
+            refused.pop()
+            return _with_large_buffer(found), above
     finally:
-        for one in odd:
+        for one in refused:
             one.close()
-    raise PortTakenError(f"No even UDP port is free on {host} for RTP.")
+    raise PortTakenError(f"No two neighbouring UDP ports are free on {host} for RTP and RTCP.")
 
 
 def _bind(kind: socket.SocketKind, host: str, port: int, purpose: str) -> socket.socket:

@@ -25,7 +25,16 @@ from api.store import credentials, keys
 from sipivr import config
 from sipivr.store import read, write
 from sipivr.store.crypto import generate_keys
-from sipivr.store.records import SYSTEM, LadderEntry, Mode, NumberUse, PaymentStatus, Principal, Role
+from sipivr.store.records import (
+    SYSTEM,
+    LadderEntry,
+    LegQuality,
+    Mode,
+    NumberUse,
+    PaymentStatus,
+    Principal,
+    Role,
+)
 from sipivr.store.writer import StoreWriter
 from tests.api.switch import SwitchEnd
 
@@ -218,6 +227,12 @@ class World:
         self.paid_session = session.id
         leg = await run(write.leg_started, call=call.id, party="customer", sip_call_id="abc@example")
         await run(write.call_answered, call=call.id)
+        await run(
+            write.leg_changed,
+            leg=leg.id,
+            rtp={"packets_lost": 3},
+            quality=LegQuality(mos=4.38, remote_mos=4.21, round_trip_ms=38.2, remote_lost=12),
+        )
         await run(
             write.add_ladder,
             [

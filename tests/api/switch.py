@@ -50,7 +50,9 @@ class NoCalls:
         return None
 
     def status(self) -> Mapping[str, str | int | bool]:
-        return {"node": "node1", "calls": 0, "legs": 0, "workers": self.workers, "draining": False}
+        sound = {"rtp_mos/switch/le/4.2": 1, "rtp_mos/switch/count": 3, "rtp_mos/switch/sum": 13_000_000}
+        state = {"node": "node1", "calls": 0, "legs": 0, "workers": self.workers, "draining": False}
+        return state | sound
 
 
 class SwitchEnd:

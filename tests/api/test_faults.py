@@ -152,7 +152,8 @@ def test_scopes_are_the_switchs_permissions():
 
 ALLOWED = {"sipivr", "sipivr.config", "sipivr.control", "sipivr.store"}
 ALLOWED |= {
-    f"sipivr.{name}" for name in ("control.messages", "control.client", "store.read", "store.records")
+    f"sipivr.{name}"
+    for name in ("control.histograms", "control.messages", "control.client", "store.read", "store.records")
 }
 
 

@@ -215,6 +215,15 @@ async def test_metrics_are_for_this_machine_or_a_key(world: World):
     assert answer.status_code == 200
     assert "sipivr_switch_reachable 1.0" in answer.text
     assert 'sipivr_objects{kind="session"' in answer.text
+    for line in (
+        'sipivr_rtp_mos_bucket{heard_by="switch",le="4.2"} 1.0',
+        'sipivr_rtp_mos_bucket{heard_by="switch",le="+Inf"} 3.0',
+        'sipivr_rtp_mos_count{heard_by="switch"} 3.0',
+        'sipivr_rtp_mos_sum{heard_by="switch"} 13.0',
+        "# TYPE sipivr_rtp_round_trip_seconds histogram",
+    ):
+        assert line in answer.text
+    assert 'figure="rtp_mos' not in answer.text
     assert world.merchant_a not in answer.text
     proxied = await world.nobody.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"})
     assert_problem(proxied, 401, "not_authenticated")

@@ -174,7 +174,10 @@ async def test_filters(world: World):
 
 async def test_a_call_and_its_payment(world: World):
     call = (await world.a.get(f"/v1/calls/{world.call_a}")).json()
-    assert call["legs"][0]["party"] == "customer"
+    leg = call["legs"][0]
+    assert leg["party"] == "customer"
+    assert (leg["mos"], leg["remote_mos"], leg["round_trip_ms"]) == (4.38, 4.21, 38.2)
+    assert (leg["rtp"], leg["remote_lost"], leg["remote_jitter_ms"]) == ({"packets_lost": 3}, 12, None)
     assert call["timeline"]
     assert "1234" in call["caller"]
     assert "90123" not in call["caller"]

@@ -67,6 +67,14 @@ async def check_heard(samples: NDArray[np.int16], spoken: Spoken = UNCUT) -> Non
         end += found.end
 
 
+def check_reports(leg: dict[str, Any]) -> None:
+    """RTCP went both ways: the other end has heard of our stream, and answered our reports."""
+    assert leg["remote_lost"] == 0
+    assert leg["remote_jitter_ms"] >= 0
+    assert leg["round_trip_ms"] is not None
+    assert min(leg["mos"], leg["remote_mos"]) > 4
+
+
 # -- baresip ---------------------------------------------------------------------------------------------
 
 
@@ -145,6 +153,7 @@ async def test_baresip_pays_and_hears_every_prompt_unbroken(
     leg = result.call["legs"][0]
     assert leg["codec"] == how[:4]
     assert leg["rtp"]["packets_lost"] == 0
+    check_reports(leg)
     # After a hold baresip records no more.
     await check_heard(result.heard, UNCUT[:1] if result.held_as else UNCUT)
 
@@ -208,6 +217,7 @@ async def test_baresip_pays_and_hears_every_prompt_by_srtp(
         stage, {"session": result.session, "call": result.call}, "inband" if "tones" in how else "rfc4733"
     )
     assert result.call["legs"][0]["rtp"]["packets_lost"] == 0
+    check_reports(result.call["legs"][0])
     await check_heard(result.heard, UNCUT[:1] if result.held_as else UNCUT)
 
 

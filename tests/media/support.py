@@ -76,19 +76,27 @@ def loopback_pair(*, portable: bool = False) -> Iterator[tuple[Engine, Engine]]:
 class WorkerProcess:
     """A worker as a process of its own, and the control side that it talks to."""
 
-    def __init__(self, directory: Path, sockets: list[socket.socket], *options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        sockets: list[socket.socket],
+        *options: str,
+        report_sockets: list[socket.socket] | None = None,
+    ) -> None:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         path = directory / "media.sock"
         self._listener.bind(str(path))
         self._listener.listen(1)
         self._listener.settimeout(20)
         files = [sock.fileno() for sock in sockets]
+        report_files = [sock.fileno() for sock in report_sockets or []]
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-W", "error", "-m", "media.worker", "--index", "0"),
                 *("--control", str(path), "--fds", ",".join(map(str, files)), *options),
+                *("--report-fds", ",".join(map(str, report_files))),
             ],
-            pass_fds=files,
+            pass_fds=(*files, *report_files),
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         self.control, _ = self._listener.accept()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -35,6 +36,7 @@ from media.protocol import (
     WorkerStatistics,
     encode_commands,
 )
+from media.rtp import rtcp
 from media.rtp.packet import header
 from media.worker import EXIT_CONTROL_CLOSED
 from tests.media.support import WorkerProcess, add, of_type, remote_of, udp_socket
@@ -220,3 +222,42 @@ def test_received_audio_is_seen(worker: WorkerProcess, sockets: list[socket.sock
     speak(telephone, worker, 5)
     assert not np.any(telephone.received_pcm(1)), "an idle leg sends silence"
     assert telephone.packets_received > 0
+
+
+def test_a_worker_reports_on_the_port_beside_its_rtp(tmp_path: Path, sockets: list[socket.socket]) -> None:
+    """RTCP in real time, with the kernel's own time of arrival."""
+    with udp_socket() as ours, udp_socket() as peer:
+        peer.settimeout(20)
+        worker = WorkerProcess(tmp_path, sockets[:1], report_sockets=[ours])
+        try:
+            command = AddLeg(seq=0, leg=1, socket=0, codec=Codec.PCMU, remote=remote_of(sockets[1]))
+            command = msgspec.structs.replace(command, rtcp=remote_of(peer))
+            assert isinstance(worker.command(command), Acknowledged)
+            first = rtcp.parse(peer.recv(2048))
+            assert first is not None and first.sender is not None and first.cname is not None
+            # Answered at once: what is left of the round trip is this machine's own.
+            block = rtcp.ReportBlock(first.ssrc, 0, 4, 9, 16, rtcp.middle(first.sender.ntp), 0)
+            answer = rtcp.report(7, None, block, rtcp.source_items(7, b"peer"))
+            peer.sendto(answer, ours.getsockname())
+            figures: LegStatistics | None = None
+            end = time.monotonic() + 20
+            while (figures is None or figures.remote_lost is None) and time.monotonic() < end:
+                worker.events.clear()
+                worker.command(QueryStatistics(seq=0, leg=1))
+                found = worker.wait_for(lambda event: isinstance(event, LegStatistics))
+                assert isinstance(found, LegStatistics)
+                figures = found
+            assert figures is not None
+            assert (figures.remote_lost, figures.remote_jitter_ms) == (4, 2.0)
+            assert figures.round_trip_ms is not None and 0 <= figures.round_trip_ms < 10_000
+            worker.command(QueryStatistics(seq=0, leg=1))
+            worker.wait_for(lambda event: isinstance(event, WorkerStatistics) and event.reports_received == 1)
+            assert isinstance(worker.command(RemoveLeg(seq=0, leg=1)), Acknowledged)
+            goodbyes: tuple[int, ...] = ()
+            while not goodbyes:
+                last = rtcp.parse(peer.recv(2048))
+                assert last is not None
+                goodbyes = last.goodbyes
+            assert goodbyes == (first.ssrc,)
+        finally:
+            worker.close()

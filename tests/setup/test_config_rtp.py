@@ -44,8 +44,8 @@ def test_a_worker_has_ports_on_each_address() -> None:
     bound = sockets.bind_workers(load(address="127.0.0.1,::1", ports_per_worker="2"), 2)
     try:
         for worker in bound:
-            assert [one.family for one in worker] == [socket.AF_INET] * 2 + [socket.AF_INET6] * 2
-            assert all(one.getsockname()[1] % 2 == 0 for one in worker)
+            assert [one.family for one in worker.rtp] == [socket.AF_INET] * 2 + [socket.AF_INET6] * 2
+            assert all(one.getsockname()[1] % 2 == 0 for one in worker.rtp)
     finally:
         sockets.close_all(bound)
 
@@ -57,7 +57,7 @@ def test_both_wildcards_have_the_same_ports() -> None:
     settings = load(address="0.0.0.0,::", advertised_address="127.0.0.1,::1", first_port=str(first))
     bound = sockets.bind_workers(RTPSettings(**{**_fields(settings), "ports_per_worker": 1}), 1)
     try:
-        assert len({one.getsockname()[1] for one in bound[0]}) == 1
+        assert len({one.getsockname()[1] for one in bound[0].rtp}) == 1
     finally:
         sockets.close_all(bound)
 

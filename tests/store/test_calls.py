@@ -8,7 +8,7 @@ import pytest
 from sipivr.store import read, write
 from sipivr.store.crypto import caller_hash
 from sipivr.store.errors import Conflict, Invalid, NotFound
-from sipivr.store.records import CallStatus, LadderEntry, SessionStatus
+from sipivr.store.records import CallStatus, LadderEntry, LegQuality, SessionStatus
 from tests.store.world import ADMIN, T0, World
 
 
@@ -23,11 +23,18 @@ def test_a_call_from_its_invite_to_its_end(world: World) -> None:
         store, leg=leg.id, codec="PCMU", answered_at="2026-11-23T06:00:01.000Z", rtp={"loss": 0.5}
     )
     write.leg_changed(store, leg=leg.id, sip_status=200, ended_by="customer", rtp={"jitter_ms": 2.0})
+    write.leg_changed(store, leg=leg.id, quality=LegQuality(mos=4.4, remote_lost=-1, remote_jitter_ms=2.5))
+    write.leg_changed(
+        store, leg=leg.id, quality=LegQuality(remote_mos=4.2, round_trip_ms=31.5, remote_lost=3)
+    )
     write.add_timeline(store, call=call.id, type="prompt.played", detail={"prompt": "greeting"})
     write.call_ended(store, call=call.id, outcome="abandoned", ended_by="customer", sip_status=200)
     found = read.call(store.db, call.id, world.merchant)
     assert found and found.status is CallStatus.ENDED and found.session == session.id
     assert found.legs[0].rtp == {"loss": 0.5, "jitter_ms": 2.0} and found.legs[0].codec == "PCMU"
+    quality = found.legs[0]
+    assert (quality.mos, quality.remote_mos, quality.round_trip_ms) == (4.4, 4.2, 31.5)
+    assert (quality.remote_lost, quality.remote_jitter_ms) == (3, 2.5)
     assert [t.type for t in found.timeline] == [
         "call.started",
         "call.answered",

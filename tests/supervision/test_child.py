@@ -28,7 +28,8 @@ async def test_report_carries_addresses(fake: Fake) -> None:
 
 
 async def test_killed_child_starts_again_with_its_sockets(fake: Fake, journal: Journal) -> None:
-    rtp = sockets._bind_even("127.0.0.1", 0)
+    rtp, rtcp = sockets._bind_pair("127.0.0.1", 0)
+    rtcp.close()
     child = Child(fake("media-0", "--echo", str(rtp.fileno()), descriptors=(rtp.fileno(),)))
     await child.start()
     peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -51,7 +52,8 @@ async def test_killed_child_starts_again_with_its_sockets(fake: Fake, journal: J
 
 
 async def test_packets_wait_in_the_socket_for_the_next_incarnation(fake: Fake, journal: Journal) -> None:
-    rtp = sockets._bind_even("127.0.0.1", 0)
+    rtp, rtcp = sockets._bind_pair("127.0.0.1", 0)
+    rtcp.close()
     child = Child(fake("media-0", "--echo", str(rtp.fileno()), descriptors=(rtp.fileno(),)))
     await child.start()
     assert child.pid is not None
