@@ -176,7 +176,7 @@ class MediaLeg:
                 signalled=self._signalled,
                 source=self._seat.source if self._symmetric and not self._seat.waits else None,
                 srtp=media_keys(agreed),
-                rtcp=_reports_to(agreed) if agreed else None,
+                rtcp=_reports_to(agreed) if agreed and not held else None,
                 rtcp_mux=agreed.rtcp_mux if agreed else False,
             )
         )
