@@ -2,12 +2,18 @@
 
 First it checks that the result is right: every open pair hears its peer's very frames, every masked pair
 hears soft noise only, and the keys of one leg in eight all arrive, in order, once. Then it times the same
-run, and before and after it the kernel floor: the same sockets, packets and batches, nothing done to them.
+run in several rounds, each behind one of the kernel floor: the same sockets, packets and batches, nothing done to
+them. Figures are medians of the rounds, those that must not happen their sums or maxima.
+
+`--legs 100,500,1000,2000` measures each and says from how many legs on the cost of a leg is flat (within 25 %).
+`--profile` says where a tick's time goes, and what legs that come and go cost.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import multiprocessing
 import os
 import socket
@@ -15,108 +21,51 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from bench.__main__ import progress
+from bench._engine_profile import masked
+from bench._media_control import Control
 from bench._rtp_load import KEYING_EVERY, KEYS, LEGS_PER_PORT, Layout, run_floor, run_generator
 from media.hardening import tune_socket
 from media.protocol import (
-    Acknowledged,
     AddLeg,
     AnyCommand,
-    AnyEvent,
     Codec,
     Connect,
-    EventBatch,
     KeyPressed,
     LegFault,
     MaskMode,
-    QueryStatistics,
-    Refused,
     Remote,
     Shutdown,
-    WorkerStatistics,
-    decode_events,
-    encode_commands,
 )
 
+#: As the supervisor starts a worker: threads in BLAS would wait for each other in every tick.
+_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
 _CHECK_S: Final = 4.0
-_BATCH: Final = 200
 #: Comfort noise is at -50 dBm0; its peaks stay far below this.
 _NOISE_PEAK: Final = 400
+#: The cost of a leg counts as flat where it is no more than so many times the cheapest.
+_FLAT: Final = 1.25
+
+
+def _counts(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The bench's own options."""
-    parser.add_argument("--legs", type=int, default=500, help="legs, an even number")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long to time")
+    parser.add_argument("--legs", type=_counts, default=[500], help="legs, even numbers with commas between")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="how long to time, for each number of legs"
+    )
+    parser.add_argument("--rounds", type=int, default=4, help="turns of floor and worker that share the time")
+    parser.add_argument("--profile", action="store_true", help="time the stages of a tick, too")
     parser.add_argument("--cpu", type=int, default=0, help="CPU of the worker; the load takes another one")
-
-
-class Control:
-    """The control side of the worker."""
-
-    def __init__(self, path: Path) -> None:
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(str(path))
-        self._listener.listen(1)
-        self._listener.settimeout(20)
-        self.events: list[AnyEvent] = []
-        self._seq = 0
-
-    def accept(self) -> None:
-        """Waits for the worker."""
-        self._socket, _ = self._listener.accept()
-        self._socket.recv(1 << 18)
-
-    def read(self, seconds: float) -> None:
-        """Collects events for a while."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._socket.settimeout(left)
-            try:
-                packet = self._socket.recv(1 << 18)
-            except TimeoutError:
-                return
-            if not packet:
-                return
-            message = decode_events(packet)
-            if isinstance(message, EventBatch):
-                self.events += message.events
-
-    def command(self, commands: list[AnyCommand]) -> None:
-        """Sends commands and waits until all are acknowledged."""
-        for start in range(0, len(commands), _BATCH):
-            batch = commands[start : start + _BATCH]
-            self._socket.send(encode_commands(batch))
-            wanted = {command.seq for command in batch}
-            end = time.monotonic() + 10
-            while wanted and time.monotonic() < end:
-                self.read(0.02)
-                wanted -= {event.seq for event in self.events if isinstance(event, Acknowledged)}
-            refused = [event for event in self.events if isinstance(event, Refused)]
-            if wanted or refused:
-                raise RuntimeError(f"{len(wanted)} commands not done, {refused[:1]}")
-            self.events = [event for event in self.events if not isinstance(event, Acknowledged)]
-
-    def seq(self) -> int:
-        """A fresh number."""
-        self._seq += 1
-        return self._seq
-
-    def statistics(self) -> WorkerStatistics:
-        """The worker's counters now."""
-        self.command([QueryStatistics(seq=self.seq(), leg=0)])
-        found = [event for event in self.events if isinstance(event, WorkerStatistics)]
-        self.events = [event for event in self.events if isinstance(event, KeyPressed | LegFault)]
-        return found[-1]
-
-    def close(self) -> None:
-        """Ends it; the worker goes too."""
-        self._socket.close()
-        self._listener.close()
 
 
 def _open(count: int) -> list[socket.socket]:
@@ -135,6 +84,7 @@ def _rss_kb(pid: int) -> int:
 
 
 def _floor(layout: Layout, cpu: int | None, seconds: float) -> float:
+    """The kernel's µs of each tick."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("fork")
     child = context.Process(target=run_floor, args=(layout, theirs, cpu, seconds))
@@ -142,10 +92,6 @@ def _floor(layout: Layout, cpu: int | None, seconds: float) -> float:
     result = ours.recv()
     child.join()
     return float(result["us_per_tick"])
-
-
-def _masked(leg: int) -> bool:
-    return leg // 2 % 2 == 1
 
 
 def _set_up(control: Control, layout: Layout) -> None:
@@ -162,7 +108,7 @@ def _set_up(control: Control, layout: Layout) -> None:
             )
         )
     for leg in range(layout.legs):
-        mode = MaskMode.COMFORT_NOISE if _masked(leg) else MaskMode.OPEN
+        mode = MaskMode.COMFORT_NOISE if masked(leg) else MaskMode.OPEN
         commands.append(Connect(seq=control.seq(), source=leg, destination=leg ^ 1, mask=mode))
     control.command(commands)
 
@@ -181,7 +127,7 @@ def _check(control: Control, generator: Connection, legs: int) -> list[str]:
         progress(f"the machine is too busy: the worker got {ticks} ticks in {_CHECK_S} s")
     wrong: list[str] = []
     for leg in range(legs):
-        if _masked(leg):
+        if masked(leg):
             if report["matches"][leg] or report["peak"][leg] > _NOISE_PEAK or not report["foreign"][leg]:
                 wrong.append(f"leg {leg} is masked and heard something of its peer")
         elif (leg ^ 1) % KEYING_EVERY and report["matches"][leg] < 0.9 * ticks - 20:
@@ -203,7 +149,6 @@ def _check(control: Control, generator: Connection, legs: int) -> list[str]:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Checks, times and compares; see the module."""
-    legs = options.legs - options.legs % 2
     cpus = sorted(os.sched_getaffinity(0))
     worker_cpu = options.cpu if len(cpus) > 1 else None
     load_cpu = next((cpu for cpu in cpus if cpu != options.cpu), None) if len(cpus) > 1 else None
@@ -211,47 +156,132 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         progress("one CPU only: load and worker share it, figures mean little")
     else:
         os.sched_setaffinity(0, {load_cpu})
+    counts = sorted({legs - legs % 2 for legs in options.legs})
+    results = [_measure(legs, options, worker_cpu, load_cpu) for legs in counts]
+    _print_table(results)
+    result = dict(results[-1])
+    if len(results) > 1:
+        knee = _knee(results)
+        print(f"  knee: from {knee} legs on a leg costs at most {_FLAT - 1:.0%} more than the cheapest")
+        result |= {"sweep": results, "knee_legs": knee, "correct": all(one["correct"] for one in results)}
+    if options.profile:
+        result["profile"] = {legs: _profile(legs, options, worker_cpu, load_cpu) for legs in counts}
+    return result
+
+
+def _knee(results: list[dict[str, Any]]) -> int:
+    """The fewest legs from which on the cost of a leg is flat."""
+    costs = [one["us_per_leg_tick"] for one in results]
+    steep = [at for at, cost in enumerate(costs) if cost > _FLAT * min(costs)]
+    flat = results[steep[-1] + 1 :] if steep else results
+    return int((flat or results[-1:])[0]["legs"])
+
+
+def _print_table(results: list[dict[str, Any]]) -> None:
+    names = [name for name in results[0] if not isinstance(results[0][name], list)]
+    for name in names:
+        print(f"  {name:24}" + "".join(f"{one[name]!s:>12}" for one in results))
+
+
+@contextlib.contextmanager
+def _loaded(legs: int, load_cpu: int | None) -> Iterator[tuple[Layout, Connection]]:
+    """Sockets for so many legs, and a generator that sends to them."""
     layout = Layout(legs, _open(-(-legs // LEGS_PER_PORT)), _open(min(legs, LEGS_PER_PORT)))
     ours, theirs = multiprocessing.Pipe()
-    context = multiprocessing.get_context("fork")
-    generator = context.Process(target=run_generator, args=(layout, theirs, load_cpu))
+    generator = multiprocessing.get_context("fork").Process(
+        target=run_generator, args=(layout, theirs, load_cpu)
+    )
     generator.start()
-    floors: list[float] = []
     try:
-        progress(f"{legs} legs: kernel floor")
-        floors.append(_floor(layout, worker_cpu, options.seconds / 2))
-        with tempfile.TemporaryDirectory() as directory:
-            result = _run_worker(options, layout, ours, Path(directory), worker_cpu)
-        progress("kernel floor again")
-        ours.send("steady")
-        floors.append(_floor(layout, worker_cpu, options.seconds / 2))
+        yield layout, ours
     finally:
         ours.send("stop")
         generator.join(5)
         generator.kill()
         for sock in layout.worker + layout.generator:
             sock.close()
-    floor = sum(floors) / len(floors) / legs
-    result["floor_us_per_leg_tick"] = round(floor, 3)
-    result["floor_runs"] = [round(value / legs, 3) for value in floors]
-    result["ratio_to_floor"] = round(result["us_per_leg_tick"] / floor, 3)
-    for name, value in result.items():
-        print(f"  {name:24} {value}")
+
+
+def _measure(
+    legs: int, options: argparse.Namespace, worker_cpu: int | None, load_cpu: int | None
+) -> dict[str, Any]:
+    """Floor and worker in turns, so that a machine whose other work comes and goes decides nothing."""
+    seconds = options.seconds / options.rounds
+    floors: list[float] = []
+    rounds: list[dict[str, Any]] = []
+    with _loaded(legs, load_cpu) as (layout, generator), tempfile.TemporaryDirectory() as directory:
+        for number in range(options.rounds):
+            progress(f"{legs} legs, round {number + 1} of {options.rounds}")
+            generator.send("steady")
+            floors.append(_floor(layout, worker_cpu, seconds) / legs)
+            path = Path(directory) / f"control-{number}"
+            rounds.append(_run_worker(layout, generator, path, worker_cpu, seconds, check=number == 0))
+    costs = [one["tick_cost_us"] / legs for one in rounds]
+    return {
+        "legs": legs,
+        "seconds": options.seconds,
+        "correct": not rounds[0]["wrong"],
+        "wrong": rounds[0]["wrong"],
+        "us_per_leg_tick": round(median(costs), 3),
+        "floor_us_per_leg_tick": round(median(floors), 3),
+        "ratio_to_floor": round(median(cost / floor for cost, floor in zip(costs, floors, strict=True)), 3),
+        "ticks": sum(one["ticks"] for one in rounds),
+        "late_ticks": sum(one["late_ticks"] for one in rounds),
+        "tick_late_p999_ms": max(one["tick_late_p999_ms"] for one in rounds),
+        "loss": max(one["loss"] for one in rounds),
+        "sends_failed": sum(one["sends_failed"] for one in rounds),
+        "socket_overflows": max(one["socket_overflows"] for one in rounds),
+        "faults": sum(one["faults"] for one in rounds),
+        "rss_kb_per_leg": max(one["rss_kb_per_leg"] for one in rounds),
+        "generator_busy": median(one["generator_busy"] for one in rounds),
+        "generator_limited": any(one["generator_limited"] for one in rounds),
+        "runs": [round(cost, 3) for cost in costs],
+        "floor_runs": [round(floor, 3) for floor in floors],
+    }
+
+
+def _profile(
+    legs: int, options: argparse.Namespace, worker_cpu: int | None, load_cpu: int | None
+) -> dict[str, Any]:
+    progress(f"{legs} legs: profile")
+    with _loaded(legs, load_cpu) as (layout, generator):
+        sides = {"--worker": layout.worker, "--generator": layout.generator}
+        files = {side: [sock.fileno() for sock in sockets] for side, sockets in sides.items()}
+        generator.send("steady")
+        finished = subprocess.run(
+            [
+                *(sys.executable, "-m", "bench._engine_profile"),
+                *("--legs", str(legs), "--seconds", str(options.seconds)),
+                *([] if worker_cpu is None else ["--affinity", str(worker_cpu)]),
+                *(word for side, fds in files.items() for word in (side, ",".join(map(str, fds)))),
+            ],
+            pass_fds=[fd for fds in files.values() for fd in fds],
+            env={**os.environ, **_ONE_THREAD},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    result: dict[str, Any] = json.loads(finished.stdout)
+    print(f"  of a tick of {legs} legs, µs (median; timers included), and a leg:")
+    for stage, us in result["stages_us"].items():
+        print(f"    {stage:24}{us:10.0f}{us / legs:10.3f}")
+    for name, us in result["changes_us"].items():
+        print(f"    {name:24}{us:10.0f}")
     return result
 
 
 def _run_worker(
-    options: argparse.Namespace, layout: Layout, generator: Connection, directory: Path, cpu: int | None
+    layout: Layout, generator: Connection, path: Path, cpu: int | None, seconds: float, *, check: bool
 ) -> dict[str, Any]:
-    control = Control(directory / "control")
+    control = Control(path)
     files = [sock.fileno() for sock in layout.worker]
     pinned = [] if cpu is None else ["--affinity", str(cpu)]
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "media.worker", "--index", "0", "--control", str(directory / "control")),
+            *(sys.executable, "-m", "media.worker", "--index", "0", "--control", str(path)),
             *("--fds", ",".join(map(str, files)), *pinned),
         ],
         pass_fds=files,
+        env={**os.environ, **_ONE_THREAD},
     )
     try:
         control.accept()
@@ -263,11 +293,9 @@ def _run_worker(
         control.read(1.0)
         generator.send("quiet")
         control.read(0.5)
-        progress("checking")
-        wrong = _check(control, generator, layout.legs)
+        wrong = _check(control, generator, layout.legs) if check else []
         for sentence in wrong[:5]:
             progress(f"WRONG: {sentence}")
-        progress("timing")
         generator.send("quiet")
         control.read(0.2)
         start = control.statistics()
@@ -278,7 +306,7 @@ def _run_worker(
         first = control.statistics()
         generator.send("report")
         load_first = generator.recv()
-        control.read(options.seconds)
+        control.read(seconds)
         last = control.statistics()
         generator.send("report")
         load_last = generator.recv()
@@ -299,18 +327,14 @@ def _run_worker(
     got = final.packets_received - start.packets_received
     generator_ticks = load_last["ticks"] - load_first["ticks"]
     generator_late = load_last["late"] - load_first["late"]
-    busy = (load_last["cpu_s"] - load_first["cpu_s"]) / options.seconds
+    busy = (load_last["cpu_s"] - load_first["cpu_s"]) / seconds
     limited = busy > 0.85 or generator_late > generator_ticks / 100
     if limited:
         progress(
             f"the generator is the limit: {busy:.0%} busy, {generator_late} of {generator_ticks} ticks late"
         )
     return {
-        "legs": layout.legs,
-        "seconds": options.seconds,
-        "correct": not wrong,
         "wrong": len(wrong),
-        "us_per_leg_tick": round(last.tick_cost_us / layout.legs, 3),
         "tick_cost_us": last.tick_cost_us,
         "ticks": ticks,
         "late_ticks": last.late_ticks - first.late_ticks,

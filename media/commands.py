@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 #: Ten minutes; nothing that is said at a payment is longer.
 _LONGEST_PROMPT_BYTES: Final = 600 * SAMPLE_RATE_HZ * 2
 _DYNAMIC_TYPES: Final = range(96, 128)
+_PTIMES_MS: Final = range(10, 61, 10)
 
 
 def execute(engine: Engine, command: AnyCommand) -> list[AnyEvent]:
@@ -65,6 +66,8 @@ def _check(engine: Engine, command: AddLeg | UpdateLeg, index: int) -> None:
         is_numeric(command.rtcp.address) and 0 < command.rtcp.port < 1 << 16
     ):
         raise RefusedError(f"leg {command.leg}: the RTCP address is not numeric, or no such port")
+    if command.ptime_ms not in _PTIMES_MS:
+        raise RefusedError(f"leg {command.leg}: packets hold 10 to 60 ms, in whole tens")
     if command.srtp is not None:
         try:
             check_keys(command.srtp)
@@ -87,7 +90,8 @@ def _add_leg(engine: Engine, command: AddLeg) -> list[AnyEvent]:
     if command.signalled is not None and not is_numeric(command.signalled):
         raise RefusedError(f"leg {command.leg}: the address of its signalling is not numeric")
     key = _source(engine, command, command.source or command.remote, index, None)
-    engine.make_room()
+    if engine.legs.rows.full:
+        raise RefusedError(f"leg {command.leg}: the worker has all the legs that it may have")
     leg = engine.legs.add(command)
     try:
         _secure(engine, leg, command)
@@ -97,7 +101,7 @@ def _add_leg(engine: Engine, command: AddLeg) -> list[AnyEvent]:
     engine.transmitter.add(leg.row, index)
     engine.streams.last_tick[leg.row] = engine.ticks
     engine.policy.assign(leg, key)
-    _negotiate(engine, leg)
+    _negotiate(engine, leg, command.ptime_ms)
     _negotiate_reports(engine, leg, command)
     return []
 
@@ -123,7 +127,7 @@ def _update_leg(engine: Engine, command: UpdateLeg) -> list[AnyEvent]:
     leg.direction, leg.symmetric, leg.dtmf = command.direction, command.symmetric, command.dtmf
     leg.secure = command.srtp is not None
     engine.streams.last_tick[leg.row] = engine.ticks
-    _negotiate(engine, leg)
+    _negotiate(engine, leg, command.ptime_ms)
     _negotiate_reports(engine, leg, command)
     return []
 
@@ -139,13 +143,16 @@ def _source(
     return key
 
 
-def _negotiate(engine: Engine, leg: Leg) -> None:
+def _negotiate(engine: Engine, leg: Leg, ptime_ms: int) -> None:
     row, streams = leg.row, engine.streams
     streams.payload_type[row] = int(Codec(leg.codec))
     streams.event_type[row] = NO_TYPE if leg.event_type is None else leg.event_type
     streams.listening[row] = leg.listens and leg.remote is not None
-    engine.transmitter.negotiate(row, leg.destination, int(leg.codec), leg.event_type, sending=leg.sends)
+    engine.transmitter.negotiate(
+        row, leg.destination, int(leg.codec), leg.event_type, sending=leg.sends, ptime_ms=ptime_ms
+    )
     engine.legs.refresh(leg)
+    engine.sockets_changed = True
 
 
 def _negotiate_reports(engine: Engine, leg: Leg, command: AddLeg | UpdateLeg) -> None:
@@ -249,10 +256,11 @@ def _send_key(engine: Engine, command: SendKey) -> list[AnyEvent]:
 
 
 def _query_statistics(engine: Engine, command: QueryStatistics) -> list[AnyEvent]:
-    if not command.legs:
-        return []
-    legs = engine.legs.all() if command.leg is None else [engine.legs[command.leg]]
-    return [engine.leg_statistics(leg) for leg in legs]
+    if command.leg is not None:
+        return [engine.leg_statistics(engine.legs[command.leg])]
+    if command.legs:
+        engine.owe_statistics()
+    return []
 
 
 def _shutdown(engine: Engine, command: Shutdown) -> list[AnyEvent]:

@@ -14,6 +14,7 @@ its mask is set again, and a `LegFault` for each leg. The engine itself goes on.
 
 from __future__ import annotations
 
+import collections
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -22,11 +23,11 @@ from typing import Final
 import numpy as np
 
 from media import commands, quality
-from media.arrays import Bool, Int16, Int64, grown
+from media.arrays import Bool, Int16, Int64
 from media.connections import Connections
 from media.dsp import dtmf, mask
 from media.keys import Deduplicator
-from media.legs import CHUNK, Leg, Legs
+from media.legs import Leg, Legs
 from media.playlists import AudioQueues, Finished, Players, PromptStore
 from media.protocol import (
     FRAME_SAMPLES,
@@ -51,6 +52,10 @@ from media.rtp.stream import Events, Streams
 from media.rtp.telephone_event import EVENT_BYTES, EventReceiver
 from media.rtp.transmit import Transmitter
 
+#: A core carries no more than this; each of them may send packets of 10 ms (`media.rtp.sockets.BATCH`).
+MOST_LEGS: Final = 2_048
+#: Legs whose statistics are said in one tick when those of all are asked for.
+_MOST_REPORTED: Final = 32
 #: Ticks between looks at legs that have gone quiet.
 _TIMEOUT_CHECK_TICKS: Final = 10
 _MOST_DRAINED: Final = 256
@@ -69,7 +74,8 @@ class Engine:
         latch_window_s: how long a symmetric leg waits for its source.
         dtmf_params: limits of the detector.
         portable: avoid `recvmmsg` and `sendmmsg`.
-        capacity: legs to have room for at first.
+        capacity: most legs; more are refused. Room that is not used costs address space and no memory, and no
+            column ever moves while legs are talking.
         report_sockets: bound UDP sockets for RTCP, one beside each of `sockets`; without them only legs with
             rtcp-mux report.
         wall_clock: nanoseconds since 1970, for RTCP alone.
@@ -85,7 +91,7 @@ class Engine:
         latch_window_s: float = LATCH_WINDOW_S,
         dtmf_params: dtmf.DTMFParams | None = None,
         portable: bool = False,
-        capacity: int = CHUNK,
+        capacity: int = MOST_LEGS,
         report_sockets: Sequence[socket.socket] = (),
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -94,7 +100,7 @@ class Engine:
         self.legs = Legs(capacity)
         self.sources = SourceTable()
         self.streams = Streams(capacity, depth_ms)
-        self.connections = Connections()
+        self.connections = Connections(capacity)
         self.prompts = PromptStore()
         self.players = Players(self.prompts, capacity)
         self.queues = AudioQueues()
@@ -130,6 +136,9 @@ class Engine:
         self._previous: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
         self._out: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
         self._wipe = False
+        self._silent: Bool = np.zeros(capacity, np.bool_)
+        self._owed: collections.deque[int] = collections.deque()
+        self.sockets_changed = True
         self.keys_inband = np.zeros(capacity, np.int64)
         self.keys_rfc4733 = np.zeros(capacity, np.int64)
 
@@ -197,31 +206,11 @@ class Engine:
         for column in (self._pcm, self._previous, self._out, self.keys_inband, self.keys_rfc4733):
             column[row] = 0
         self.policy.foreign[row] = 0
+        self._silent[row] = False
         self.legs.remove(leg)
+        self.sockets_changed = True
         self._wipe = True
         return events
-
-    def make_room(self) -> None:
-        """Makes sure that there is a free row."""
-        if not self.legs.rows.full:
-            return
-        capacity = self.legs.rows.capacity + CHUNK
-        self.legs.rows.grow(capacity)
-        self.legs.inband = grown(self.legs.inband, capacity)
-        self.legs.events = grown(self.legs.events, capacity)
-        self.streams.grow(capacity)
-        self.policy.grow(capacity)
-        self.players.grow(capacity)
-        self.secure.grow(capacity)
-        self.transmitter.grow(capacity)
-        self.reports.grow(capacity)
-        self.event_receiver.grow(capacity)
-        self._detector.grow(capacity)
-        self._pcm = grown(self._pcm, capacity)
-        self._previous = grown(self._previous, capacity)
-        self._out = grown(self._out, capacity)
-        self.keys_inband = grown(self.keys_inband, capacity)
-        self.keys_rfc4733 = grown(self.keys_rfc4733, capacity)
 
     def leg_statistics(self, leg: Leg) -> LegStatistics:
         """What was counted for a leg."""
@@ -257,6 +246,16 @@ class Engine:
             why
         ]
 
+    def owe_statistics(self) -> None:
+        """The statistics of all legs, a few in each of the coming ticks: thousands at once would make it late."""
+        self._owed = collections.deque(leg.number for leg in self.legs.all())
+
+    def _report(self, events: list[AnyEvent]) -> None:
+        for _ in range(min(len(self._owed), _MOST_REPORTED)):
+            number = self._owed.popleft()
+            if number in self.legs:
+                events.append(self.leg_statistics(self.legs[number]))
+
     def drain(self) -> None:
         """Throws away what waits in the sockets (it was meant for an earlier incarnation)."""
         for _ in range(_MOST_DRAINED):
@@ -287,6 +286,8 @@ class Engine:
         self._guard(lambda: self._send(out), events)
         self._guard(self._exchange_reports, events)
         self._guard(lambda: self._check_timeouts(events), events)
+        if self._owed:
+            self._guard(lambda: self._report(events), events)
         if self._wipe:
             self._receiver.batch.wipe()
             self._wipe = False
@@ -313,6 +314,9 @@ class Engine:
         return [LegFault(leg=leg.number, reason=reason) for leg in fresh]
 
     def _receive(self, events: list[AnyEvent]) -> None:
+        if self.sockets_changed:
+            self.sockets_changed = False
+            self._receiver.watch(self.transmitter.sockets_in_use())
         count = self._receiver.receive()
         if not count:
             return
@@ -409,10 +413,11 @@ class Engine:
             return
         events += self.policy.tidy(self.ticks)
         limit = self._timeout_s * 1000 / TICK_MS
-        quiet = self.ticks - self.streams.last_tick[: self.legs.rows.high] >= limit
-        for leg in self.legs.all():
-            if not quiet[leg.row]:
-                leg.silent = False
-            elif not leg.silent and leg.listens and leg.remote is not None:
-                leg.silent = True
+        legs = self.legs.rows.high
+        quiet = self.ticks - self.streams.last_tick[:legs] >= limit
+        self._silent[:legs] &= quiet
+        for row in np.flatnonzero(quiet & ~self._silent[:legs]).tolist():
+            leg = self.legs.by_row.get(row)
+            if leg is not None and leg.listens and leg.remote is not None:
+                self._silent[row] = True
                 events.append(RTPTimeout(leg=leg.number, seconds=self._timeout_s))

@@ -11,15 +11,12 @@ import dataclasses
 import heapq
 import socket
 from ipaddress import IPv6Address, ip_address
-from typing import Final
 
 import numpy as np
 
 from media.arrays import Bool, Index
 from media.protocol import AddLeg, Codec, Direction, DTMFMode, Remote, UpdateLeg
 from media.rtp.lookup import IPv6Key, source_key
-
-CHUNK: Final = 256
 
 
 class RefusedError(Exception):
@@ -50,8 +47,6 @@ class Leg:
     learnt: Remote | None = None
     """Where a symmetric leg's packets were found to come from; None: from `remote`, or not known."""
     faulted: bool = False
-    silent: bool = False
-    """The RTP time-out has been said."""
 
     @property
     def listens(self) -> bool:
@@ -94,12 +89,6 @@ class Rows:
         """Whether there is no row left."""
         return not self._free
 
-    def grow(self, capacity: int) -> None:
-        """Adds free rows."""
-        for row in range(self.capacity, capacity):
-            heapq.heappush(self._free, row)
-        self.capacity = capacity
-
     def take(self) -> int:
         """The lowest free row."""
         row = heapq.heappop(self._free)
@@ -124,6 +113,7 @@ class Legs:
         self.by_row: dict[int, Leg] = {}
         self.inband: Bool = np.zeros(capacity, np.bool_)
         self.events: Bool = np.zeros(capacity, np.bool_)
+        self._alaw: Bool = np.zeros(capacity, np.bool_)
         self.alaw_rows: Index = np.zeros(0, np.intp)
         self.unsettled: dict[int, Leg] = {}
         """By socket: the one leg whose source is still to be learnt."""
@@ -205,11 +195,10 @@ class Legs:
                 self.unsettled[leg.socket] = leg
             elif self.unsettled.get(leg.socket) is leg:
                 del self.unsettled[leg.socket]
-        rows = set(self.alaw_rows.tolist())
         wanted = not gone and leg.codec is Codec.PCMA
-        if wanted != (leg.row in rows):
-            rows ^= {leg.row}
-            self.alaw_rows = np.array(sorted(rows), np.intp)
+        if wanted != self._alaw[leg.row]:
+            self._alaw[leg.row] = wanted
+            self.alaw_rows = np.flatnonzero(self._alaw)
 
     def check_source(
         self, command: AddLeg | UpdateLeg, index: int, taken: int | None, own: Leg | None

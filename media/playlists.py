@@ -112,11 +112,6 @@ class Players:
     def __len__(self) -> int:
         return len(self._lists)
 
-    def grow(self, capacity: int) -> None:
-        """Makes room for more legs."""
-        self._next = grown(self._next, capacity)
-        self._end = grown(self._end, capacity)
-
     def holds(self, prompt: int) -> bool:
         """Whether any playlist still needs a prompt."""
         return any(prompt in playlist.prompts for playlist in self._lists.values())

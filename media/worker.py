@@ -26,7 +26,7 @@ from typing import Final
 import numpy as np
 
 from media.control import ClosedError, ControlChannel, MalformedError, connect
-from media.engine import Engine
+from media.engine import MOST_LEGS, Engine
 from media.hardening import (
     DSCP_EF,
     harden_process,
@@ -99,10 +99,11 @@ class Worker:
                     self._collect(deadline - now)
                     time.sleep(max(0.0, deadline - time.monotonic()))
                     now = time.monotonic()
-                if now - deadline > _MOST_BEHIND_TICKS * _TICK_S:
-                    log.warning("schedule starts anew, %.0f ms behind", (now - deadline) * 1000)
+                late_s = max(0.0, now - deadline)
+                self._note_lateness(late_s)
+                if late_s > _MOST_BEHIND_TICKS * _TICK_S:
+                    log.warning("schedule starts anew, %.0f ms behind", late_s * 1000)
                     deadline = now
-                self._note_lateness(max(0.0, now - deadline))
                 self._step()
         except ClosedError:
             self._engine.drop_all()
@@ -208,6 +209,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--dscp", type=int, default=DSCP_EF, help="DSCP of what is sent")
     parser.add_argument("--pulse-fd", type=int, help="shared memory in which the ticks are counted")
+    parser.add_argument("--max-legs", type=int, default=MOST_LEGS, help="legs beyond these are refused")
     parser.add_argument("--portable", action="store_true", help="do without recvmmsg and sendmmsg")
     return parser.parse_args(arguments)
 
@@ -239,6 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         latch_window_s=options.latch_window_s,
         portable=options.portable,
         report_sockets=report_sockets,
+        capacity=options.max_legs,
     )
     engine.drain()
     engine.tick()  # with nothing to do: warms the code before the first leg

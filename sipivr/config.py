@@ -110,6 +110,9 @@ class MediaSettings(Section, frozen=True, kw_only=True):
 
     workers: Annotated[int, _doc("Number of workers; 0: cores − 1, at least one.", ge=0, le=256)] = 0
     spare: Annotated[bool, _doc("A warm process stands by to replace a worker that dies.")] = True
+    max_legs: Annotated[
+        int, _doc("Most legs of one worker, two a call; what is beyond is refused.", ge=2, le=4096)
+    ] = 2048
 
 
 class APISettings(Section, frozen=True, kw_only=True):

@@ -1,10 +1,11 @@
 """Keys in band: eight Goertzel filters for every leg as one matrix product.
 
-Each 20 ms frame gives two hops of 10 ms. At every hop a Hann window of 25 ms is projected on the eight
-frequencies of ITU-T Q.23. A key is pressed when two windows in a row name the same key, hold nearly nothing
-else, and turn in phase as its frequencies should: the turn from one hop to the next measures each
-frequency to a few hertz, which a window this short cannot do by magnitude alone, and tells by how much the
-window weighs an off-frequency tone too low. It is released when its own tones fall well below their peak.
+Each 20 ms frame gives two hops of 10 ms. At a hop a Hann window of 25 ms is projected on the eight frequencies of
+ITU-T Q.23; at every second one for all legs, at those between for the few where there is something to see. A key
+is pressed when two windows in a row name the same key, hold nearly nothing else, and turn in phase as its
+frequencies should: the turn from one hop to the next measures each frequency to a few hertz, which a window this
+short cannot do by magnitude alone, and tells by how much the window weighs an off-frequency tone too low. It is
+released when its own tones fall well below their peak.
 
 Lost audio arrives as zeros and is known: the sums that a window would have had without it are looked up by
 the pattern of its missing hops, so that a gap in the middle neither releases a key nor makes one.
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from media.arrays import Bool, Float32, Index, Int8, Int16, UInt8, grown
+from media.arrays import Bool, Float32, Index, Int8, Int16, UInt8
 from media.dsp.g711 import AMPLITUDE_0_DBM0
 from media.dsp.tones import COLUMN_FREQUENCIES_HZ, KEYPAD, ROW_FREQUENCIES_HZ
 from media.protocol import FRAME_SAMPLES, SAMPLE_RATE_HZ
@@ -96,51 +97,63 @@ _FREQUENCIES: Final = np.array(ROW_FREQUENCIES_HZ + COLUMN_FREQUENCIES_HZ, np.fl
 _EXPECTED_TURN: Final = (2 * np.pi * HOP / SAMPLE_RATE_HZ * _FREQUENCIES.astype(np.float64)).astype(
     np.float32
 )
+_OUTPUTS: Final = len(_DESIGN.projection)
+#: Pattern of a window that arrived whole.
+_WHOLE: Final = 7
 _KEYPAD: Final = np.array(KEYPAD, np.int8)
-_ROW_OF: Final = np.array([int(np.argwhere(key == _KEYPAD)[0, 0]) for key in range(16)], np.intp)
-_COLUMN_OF: Final = np.array([4 + int(np.argwhere(key == _KEYPAD)[0, 1]) for key in range(16)], np.intp)
+#: Row tone and column tone of each key, `(2, 16)`.
+_TONES: Final = np.array([np.argwhere(key == _KEYPAD)[0] + (0, 4) for key in range(16)], np.intp).T
+#: How much of a whole window's sum a pattern has.
+_SHARES: Final = _DESIGN.sums / _DESIGN.sums[7]
 #: A tone that is this much of a whole window's sum below its amplitude has missing audio we cannot judge by.
 _LEAST_SUM_TO_RELEASE: Final = 0.3
 _LEAST_SUM_TO_PRESS: Final = 0.55
 
 
 class DTMFState:
-    """What the detector remembers of each leg. Columns are wiped when a leg goes."""
+    """What the detector remembers of each leg. Columns are wiped when a leg goes.
+
+    `hop` holds the last hop's outputs and, behind them, its energy; `spare` is where the next one's go, and
+    `squares` where the squares of its outputs do. `coarse` and `patterns` are the last hop's, too.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.samples: Float32 = np.zeros((capacity, SPAN), np.float32)
         self.blocks: Float32 = np.zeros((capacity, _BLOCKS), np.float32)
-        self.outputs: Float32 = np.zeros((16, capacity), np.float32)
+        self.hop: Float32 = np.zeros((_OUTPUTS + 1, capacity), np.float32)
+        self.spare: Float32 = np.zeros((_OUTPUTS + 1, capacity), np.float32)
+        self.squares: Float32 = np.zeros((_OUTPUTS, capacity), np.float32)
         self.coarse: Bool = np.zeros(capacity, np.bool_)
-        self.total: Float32 = np.zeros(capacity, np.float32)
         self.patterns: UInt8 = np.zeros(capacity, np.uint8)
         self.key: Int8 = np.full(capacity, -1, np.int8)
         self.peak: Float32 = np.zeros((2, capacity), np.float32)
         self.missing: Int16 = np.zeros(capacity, np.int16)
 
-    def grow(self, capacity: int) -> None:
-        """Makes room for more legs."""
-        self.samples = grown(self.samples, capacity)
-        self.blocks = grown(self.blocks, capacity)
-        self.outputs = grown(self.outputs, capacity, axis=1)
-        self.coarse = grown(self.coarse, capacity)
-        self.total = grown(self.total, capacity)
-        self.patterns = grown(self.patterns, capacity)
-        self.key = grown(self.key, capacity, -1)
-        self.peak = grown(self.peak, capacity, axis=1)
-        self.missing = grown(self.missing, capacity)
-
     def clear(self, row: int) -> None:
         """Overwrites all that is known of a leg."""
         self.samples[row] = 0
         self.blocks[row] = 0
-        self.outputs[:, row] = 0
+        for column in (self.hop, self.spare, self.squares, self.peak):
+            column[:, row] = 0
         self.coarse[row] = False
-        self.total[row] = 0
         self.patterns[row] = 0
         self.key[row] = -1
-        self.peak[:, row] = 0
         self.missing[row] = 0
+
+    def take(self, frames: Int16, valid: tuple[Bool, Bool]) -> Float32:
+        """Appends a frame to the legs' samples; what did not arrive is zeros. Returns the hops' energies."""
+        legs = len(frames)
+        samples, blocks = self.samples[:legs], self.blocks[:legs]
+        samples[:, :HISTORY] = samples[:, FRAME_SAMPLES:]
+        samples[:, HISTORY:] = frames
+        for half, there in enumerate(valid):
+            if not there.all():
+                samples[~there, HISTORY + half * HOP : HISTORY + (half + 1) * HOP] = 0
+        fresh = samples[:, HISTORY:].reshape(legs, _NEW_BLOCKS, BLOCK)
+        blocks[:, :-_NEW_BLOCKS] = blocks[:, _NEW_BLOCKS:]
+        np.einsum("lbs,lbs->lb", fresh, fresh, out=blocks[:, -_NEW_BLOCKS:])
+        energies: Float32 = _DESIGN.energy @ blocks.T
+        return energies
 
 
 class Press(NamedTuple):
@@ -165,90 +178,132 @@ def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Boo
         The keys that began, in order of time.
     """
     legs = len(frames)
-    samples = state.samples[:legs]
-    samples[:, :HISTORY] = samples[:, FRAME_SAMPLES:]
-    samples[:, HISTORY:] = frames
-    for half in range(HOPS):
-        lost = np.flatnonzero(~valid[half])
-        if lost.size:
-            samples[lost, HISTORY + half * HOP : HISTORY + (half + 1) * HOP] = 0
-    fresh = samples[:, HISTORY:].reshape(legs, _NEW_BLOCKS, BLOCK)
-    blocks = state.blocks[:legs]
-    blocks[:, :-_NEW_BLOCKS] = blocks[:, _NEW_BLOCKS:]
-    blocks[:, -_NEW_BLOCKS:] = np.vecdot(fresh, fresh)
-    energies = _DESIGN.energy @ blocks.T
+    energies = state.take(frames, valid)
+    middle = (state.patterns[:legs] << 1 | valid[0]) & _WHOLE
+    patterns = (middle << 1 | valid[1]) & _WHOLE
+    now, squares = state.spare[:, :legs], state.squares[:, :legs]
+    outputs = now[:_OUTPUTS]
+    np.matmul(_DESIGN.projection, state.samples[:legs, HOP:].T, out=outputs)
+    now[_OUTPUTS] = energies[1]
+    np.multiply(outputs, outputs, out=squares)
+    coarse = _is_coarse(params, _power(squares), energies[1])
+    # A key needs two hops in a row. With nothing in this frame's last hop and nothing in the last frame's, the
+    # one between needs no look; most of speech is like that.
+    rows = np.flatnonzero(coarse | state.coarse[:legs] | (state.key[:legs] >= 0))
     presses: list[Press] = []
-    for hop in range(HOPS):
-        outputs = _DESIGN.projection @ samples[:, hop * HOP : hop * HOP + WINDOW].T
-        end = (hop + 1) * HOP
-        presses += _judge(state, params, outputs, energies[hop], valid[hop], end)
-    return presses
-
-
-def _judge(
-    state: DTMFState, params: DTMFParams, outputs: Float32, total: Float32, valid: Bool, end: int
-) -> list[Press]:
-    """One hop: releases, then presses; keeps what the next hop compares with."""
-    legs = outputs.shape[1]
-    patterns = ((state.patterns[:legs] << 1 | valid) & 7).astype(np.uint8)
-    power = np.square(outputs)
-    power = power[:8] + power[8:]
-    down = np.flatnonzero(state.key[:legs] >= 0)
-    if down.size:
-        _release(state, params, power, patterns, valid, down)
-    # Coarse and cheap, over all legs: two peaks that are not small beside the rest. Exact below, for the few.
-    least = (_DESIGN.sums[7] / 2 * AMPLITUDE_0_DBM0 * 10 ** (params.min_level_dbm0 / 20)) ** 2
-    row_power, column_power = power[:4].max(axis=0), power[4:].max(axis=0)
-    scale = 2 * float(_DESIGN.energies[7]) / float(_DESIGN.sums[7]) ** 2
-    coarse = (row_power + column_power) * (scale / 0.36) > total
-    coarse &= np.minimum(row_power, column_power) > least * 0.15
-    presses: list[Press] = []
-    likely = coarse & state.coarse[:legs]
+    if rows.size:
+        hops = np.empty((1 + HOPS, _OUTPUTS + 1, len(rows)), np.float32)
+        state.hop.take(rows, axis=1, out=hops[0], mode="clip")
+        np.matmul(_DESIGN.projection, state.samples[rows, :WINDOW].T, out=hops[1, :_OUTPUTS])
+        hops[1, _OUTPUTS] = energies[0].take(rows)
+        now.take(rows, axis=1, out=hops[2], mode="clip")
+        pattern = np.stack((state.patterns.take(rows), middle.take(rows), patterns.take(rows)))
+        windows = _Windows(
+            hops[:, :_OUTPUTS], _power(np.square(hops[:, :_OUTPUTS])), hops[:, _OUTPUTS], pattern
+        )
+        presses = _look(state, params, rows, windows)
+    state.hop, state.spare = state.spare, state.hop
     state.coarse[:legs] = coarse
-    if down.size:
-        # A key that is still the loudest is old news.
-        keys = np.maximum(state.key[down], 0)
-        own = power[_ROW_OF[keys], down] + power[_COLUMN_OF[keys], down]
-        likely[down[(state.key[down] >= 0) & (own >= row_power[down] + column_power[down])]] = False
-    candidates = np.flatnonzero(likely)
-    if candidates.size:
-        presses = _press(state, params, outputs, power, total, patterns, candidates, least, end)
-    state.outputs[:, :legs] = outputs
-    state.total[:legs] = total
     state.patterns[:legs] = patterns
     return presses
 
 
-def _release(
-    state: DTMFState, params: DTMFParams, power: Float32, patterns: UInt8, valid: Bool, down: Index
-) -> None:
-    keys = state.key[down]
-    now = np.stack((power[_ROW_OF[keys], down], power[_COLUMN_OF[keys], down]))
-    share = _DESIGN.sums[patterns[down]] / _DESIGN.sums[7]
-    judged = share >= _LEAST_SUM_TO_RELEASE
-    now /= np.where(judged, share, 1) ** 2
-    peak = state.peak[:, down]
-    gone = judged & (now < peak * 10 ** (params.release_db / 10)).any(axis=0)
-    state.peak[:, down] = np.where(judged, np.maximum(peak, now), peak)
-    missing = np.where(valid[down], 0, state.missing[down] + 1).astype(np.int16)
-    state.missing[down] = missing
-    state.key[down[gone | (missing > params.max_missing_hops)]] = -1
+class _Windows(NamedTuple):
+    """The legs that are looked at closely: the last hop of the frame before, and the hops of this one."""
+
+    outputs: Float32
+    """`(1 + HOPS, 16, rows)`."""
+    power: Float32
+    total: Float32
+    patterns: UInt8
 
 
-def _press(
-    state: DTMFState,
-    params: DTMFParams,
-    outputs: Float32,
-    power: Float32,
-    total: Float32,
-    patterns: UInt8,
-    rows: Index,
-    least: float,
-    end: int,
-) -> list[Press]:
-    best = np.stack((power[:4, rows].argmax(axis=0), 4 + power[4:, rows].argmax(axis=0)))
-    now = outputs[best, rows] + 1j * outputs[best + 8, rows]
-    before = state.outputs[best, rows] + 1j * state.outputs[best + 8, rows]
+class _Keys(NamedTuple):
+    """Their rows, and what is known of their keys; changed in place."""
+
+    rows: Index
+    key: Int8
+    peak: Float32
+    missing: Int16
+
+
+def _look(state: DTMFState, params: DTMFParams, rows: Index, windows: _Windows) -> list[Press]:
+    """The close look: releases and presses, hop by hop."""
+    keys = _Keys(rows, state.key.take(rows), state.peak.take(rows, axis=1), state.missing.take(rows))
+    likely = _is_coarse(params, windows.power, windows.total)
+    likely = likely[1:] & likely[:-1]
+    presses: list[Press] = []
+    down = np.flatnonzero(keys.key >= 0)
+    if down.size:
+        _hold(params, keys, windows, range(HOPS), down, likely)
+    for hop in range(HOPS):
+        candidates = np.flatnonzero(likely[hop])
+        if candidates.size:
+            pressed = _press(params, keys, windows, hop, candidates)
+            presses += [Press(int(rows[at]), int(keys.key[at]), hop * HOP - WINDOW) for at in pressed]
+            if pressed.size:
+                _hold(params, keys, windows, range(hop + 1, HOPS), pressed, likely)
+    state.key[rows], state.peak[:, rows], state.missing[rows] = keys.key, keys.peak, keys.missing
+    return presses
+
+
+def _power(squares: Float32) -> Float32:
+    """`(..., 8, rows)` of the squared outputs `(..., 16, rows)`, which are changed."""
+    power: Float32 = squares[..., :8, :]
+    power += squares[..., 8:, :]
+    return power
+
+
+def _least(params: DTMFParams) -> float:
+    """Power of a window whose tone is as soft as a key's may be."""
+    return float((_DESIGN.sums[7] / 2 * AMPLITUDE_0_DBM0 * 10 ** (params.min_level_dbm0 / 20)) ** 2)
+
+
+def _is_coarse(params: DTMFParams, power: Float32, total: Float32) -> Bool:
+    """Coarse and cheap: two peaks that are not small beside the rest. `_press` is exact, for the few."""
+    row, column = power[..., :4, :].max(axis=-2), power[..., 4:, :].max(axis=-2)
+    scale = 2 * float(_DESIGN.energies[7]) / float(_DESIGN.sums[7]) ** 2
+    coarse: Bool = (row + column) * (scale / 0.36) > total
+    coarse &= np.minimum(row, column) > _least(params) * 0.15
+    return coarse
+
+
+def _hold(params: DTMFParams, keys: _Keys, windows: _Windows, hops: range, down: Index, likely: Bool) -> None:
+    """Keys that are down when the first of `hops` begins: releases those that end.
+
+    A key that is still the loudest is old news: it is taken out of `likely`, `(HOPS, rows)`.
+    """
+    tones = _TONES.take(keys.key.take(down), axis=1)
+    peak, missing = keys.peak.take(down, axis=1), keys.missing.take(down)
+    held = np.ones(len(down), np.bool_)
+    for hop in hops:
+        power, patterns = windows.power[hop + 1], windows.patterns[hop + 1].take(down)
+        own = power[tones, down]
+        now, judged = own, None
+        if (patterns != _WHOLE).any():
+            share = _SHARES.take(patterns)
+            judged = share >= _LEAST_SUM_TO_RELEASE
+            now = np.where(judged, own / np.where(judged, share, 1) ** 2, peak)
+            missing = np.where(patterns & 1, 0, missing + 1).astype(np.int16)
+            held &= missing <= params.max_missing_hops
+        else:
+            missing[:] = 0
+        held &= (now >= peak * 10 ** (params.release_db / 10)).all(axis=0)
+        peak = np.maximum(peak, now)
+        loudest = power[:4].max(axis=0) + power[4:].max(axis=0)
+        likely[hop, down[held & (own.sum(axis=0) >= loudest.take(down))]] = False
+    keys.key[down[~held]] = -1
+    keys.peak[:, down], keys.missing[down] = peak, missing
+
+
+def _press(params: DTMFParams, keys: _Keys, windows: _Windows, hop: int, at: Index) -> Index:
+    """The candidates whose windows, at a hop and the one before, are a key's; all limits looked at."""
+    least, power = _least(params), windows.power[hop + 1]
+    best = np.stack((power[:4, at].argmax(axis=0), 4 + power[4:, at].argmax(axis=0)))
+    before, now = (
+        windows.outputs[number, best, at] + 1j * windows.outputs[number, best + 8, at]
+        for number in (hop, hop + 1)
+    )
     turn = np.angle(now * before.conj() * np.exp(-1j * _EXPECTED_TURN[best])).astype(np.float32)
     offset_hz = turn * (SAMPLE_RATE_HZ / HOP / (2 * np.pi))
     fits = (np.abs(offset_hz) <= params.frequency_tolerance * _FREQUENCIES[best]).all(axis=0)
@@ -256,7 +311,8 @@ def _press(
     row_hz, column_hz = _FREQUENCIES[best] + offset_hz
     fits &= np.abs(column_hz / (2 * row_hz) - 1) > params.octave_tolerance
     gain = _window_gain(offset_hz) ** 2
-    sums_now, sums_before = _DESIGN.sums[patterns[rows]], _DESIGN.sums[state.patterns[rows]]
+    patterns_before, patterns = windows.patterns[hop, at], windows.patterns[hop + 1, at]
+    sums_now, sums_before = _DESIGN.sums[patterns], _DESIGN.sums[patterns_before]
     enough = np.minimum(sums_now, sums_before) >= _LEAST_SUM_TO_PRESS * _DESIGN.sums[7]
     fits &= enough
     tones_now = np.square(np.abs(now)) / (gain * np.where(enough, sums_now, 1) ** 2)
@@ -266,8 +322,8 @@ def _press(
     fits &= ((change <= steady) & (change >= 1 / steady)).all(axis=0)
     # Each tone's mean square in the window is 2·|Z|²/(Σw)²; the window's is Σw²x²/Σw².
     for tones, energy, pattern in (
-        (tones_now, total[rows], patterns[rows]),
-        (tones_before, state.total[rows], state.patterns[rows]),
+        (tones_now, windows.total[hop + 1, at], patterns),
+        (tones_before, windows.total[hop, at], patterns_before),
     ):
         weight = np.where(pattern > 0, _DESIGN.energies[pattern], 1)
         fits &= 2 * tones.sum(axis=0) * weight >= params.purity * energy
@@ -275,15 +331,14 @@ def _press(
         twist = tones[1] / np.maximum(tones[0], 1e-12)
         fits &= twist <= 10 ** (params.max_twist_db / 10)
         fits &= twist >= 10 ** (-params.max_reverse_twist_db / 10)
-    keys = _KEYPAD[best[0], best[1] - 4]
-    fits &= keys != state.key[rows]
+    found = _KEYPAD[best[0], best[1] - 4]
+    fits &= found != keys.key[at]
     hit = np.flatnonzero(fits)
-    chosen = rows[hit]
-    state.key[chosen] = keys[hit]
-    state.peak[:, chosen] = (tones_now[:, hit] * _DESIGN.sums[7] ** 2).astype(np.float32)
-    state.missing[chosen] = 0
-    start = end - WINDOW - HOP
-    return [Press(int(row), int(key), start) for row, key in zip(chosen, keys[hit], strict=True)]
+    chosen: Index = at[hit]
+    keys.key[chosen] = found[hit]
+    keys.peak[:, chosen] = (tones_now[:, hit] * _DESIGN.sums[7] ** 2).astype(np.float32)
+    keys.missing[chosen] = 0
+    return chosen
 
 
 def _window_gain(offset_hz: Float32) -> Float32:

@@ -69,13 +69,15 @@ ENCODE: Final[tuple[UInt8, UInt8]] = (_encode_mulaw(), _encode_alaw())
 
 def decode(codes: UInt8, alaw_rows: Index, out: Int16) -> None:
     """Codes `(legs, samples)` to samples in `out`; µ-law but for the rows named."""
-    DECODE[0].take(codes, out=out, mode="wrap")
-    if alaw_rows.size:
+    all_alaw = len(alaw_rows) == len(codes)
+    DECODE[all_alaw].take(codes, out=out, mode="wrap")
+    if alaw_rows.size and not all_alaw:
         out[alaw_rows] = DECODE[1].take(codes[alaw_rows])
 
 
 def encode(samples: Int16, alaw_rows: Index, out: UInt8) -> None:
     """Samples `(legs, samples)` to codes in `out`; µ-law but for the rows named."""
-    ENCODE[0].take(samples.view(np.uint16), out=out, mode="wrap")
-    if alaw_rows.size:
+    all_alaw = len(alaw_rows) == len(samples)
+    ENCODE[all_alaw].take(samples.view(np.uint16), out=out, mode="wrap")
+    if alaw_rows.size and not all_alaw:
         out[alaw_rows] = ENCODE[1].take(samples[alaw_rows].view(np.uint16))

@@ -1,7 +1,7 @@
 """What a destination hears instead of a masked source.
 
-Nothing here reads the source unless its mode is `OPEN`: masked rows are written from the noise alone, and a
-mode that is not known is silence (invariant 1 of the design: a fault yields silence, never audio).
+The modes, the stock of noise and the sum of frames; `media.connections` applies them, and reads a source in
+mode `OPEN` only (invariant 1 of the design: a fault yields silence, never audio).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from media.arrays import Bool, Index, Int16, UInt8
+from media.arrays import Int16
 from media.dsp.g711 import AMPLITUDE_0_DBM0
 from media.protocol import FRAME_SAMPLES, MaskMode
 
@@ -42,29 +42,9 @@ def noise_frames(rng: np.random.Generator, frames: int = NOISE_FRAMES) -> Int16:
     return stock
 
 
-def apply(modes: UInt8, pcm: Int16, sources: Index, noise: Int16, picks: Index) -> tuple[Int16, Bool]:
-    """One frame of every connection after its mask.
-
-    Args:
-        modes: `(connections,)` mask codes.
-        pcm: `(legs, samples)` received audio.
-        sources: `(connections,)` rows of `pcm`.
-        noise: `(frames, samples)` comfort noise.
-        picks: `(connections,)` rows of `noise`.
-
-    Returns:
-        `(connections, samples)` audio, and which modes were unknown and therefore silenced.
-    """
-    out = np.zeros((len(modes), pcm.shape[1]), np.int16)
-    open_rows = np.flatnonzero(modes == OPEN)
-    out[open_rows] = pcm[sources[open_rows]]
-    noisy_rows = np.flatnonzero(modes == COMFORT_NOISE)
-    out[noisy_rows] = noise[picks[noisy_rows]]
-    return out, modes > OPEN
-
-
 def mix(first: Int16, second: Int16) -> Int16:
     """Sum of two frames with saturation."""
-    total = first.astype(np.int32) + second
-    mixed: Int16 = np.clip(total, -32768, 32767).astype(np.int16)
-    return mixed
+    total = np.add(first, second, dtype=np.int32)
+    np.maximum(total, -32768, out=total)
+    np.minimum(total, 32767, out=total)
+    return total.astype(np.int16)

@@ -80,9 +80,15 @@ class SourceTable:
     """Sources and the rows of the legs that own them, or for which they are kept back."""
 
     def __init__(self) -> None:
+        self._ipv4: dict[int, int] = {}
+        self._ipv6: dict[IPv6Key, int] = {}
+        # The IPv4 ones sorted; made anew in the first `find` after a change, however many legs came or went.
         self._keys: UInt64 = np.zeros(0, np.uint64)
         self._rows: Index = np.zeros(0, np.intp)
-        self._ipv6: dict[IPv6Key, int] = {}
+        self._changed = False
+
+    def __len__(self) -> int:
+        return len(self._ipv4) + len(self._ipv6)
 
     def __contains__(self, key: int | IPv6Key) -> bool:
         return self.row_of(key) is not None
@@ -96,13 +102,9 @@ class SourceTable:
         """Gives a source to a row, whoever it was kept back for."""
         if isinstance(key, tuple):
             self._ipv6[key] = row
-            return
-        at = int(self._keys.searchsorted(np.uint64(key)))
-        if at < len(self._keys) and int(self._keys[at]) == key:
-            self._rows[at] = row
-            return
-        self._keys = np.insert(self._keys, at, np.uint64(key))
-        self._rows = np.insert(self._rows, at, row)
+        else:
+            self._ipv4[key] = row
+            self._changed = True
 
     def keep(self, key: int | IPv6Key, row: int) -> None:
         """Keeps a source that nobody owns back for a row; whoever is given it later has it."""
@@ -118,17 +120,19 @@ class SourceTable:
         """Forgets a source."""
         if isinstance(key, tuple):
             self._ipv6.pop(key, None)
-            return
-        at = int(self._keys.searchsorted(np.uint64(key)))
-        if at < len(self._keys) and int(self._keys[at]) == key:
-            self._keys = np.delete(self._keys, at)
-            self._rows = np.delete(self._rows, at)
+        else:
+            self._ipv4.pop(key, None)
+            self._changed = True
 
     def _entry(self, key: int | IPv6Key) -> int | None:
-        if isinstance(key, tuple):
-            return self._ipv6.get(key)
-        at = int(self._keys.searchsorted(np.uint64(key)))
-        return int(self._rows[at]) if at < len(self._keys) and int(self._keys[at]) == key else None
+        return self._ipv6.get(key) if isinstance(key, tuple) else self._ipv4.get(key)
+
+    def _sort(self) -> None:
+        keys = np.fromiter(self._ipv4, np.uint64, len(self._ipv4))
+        order = keys.argsort()
+        self._keys = keys[order]
+        self._rows = np.fromiter(self._ipv4.values(), np.intp, len(keys))[order]
+        self._changed = False
 
     def find(self, names: UInt8, sockets: UInt64) -> Index:
         """Rows of a batch's packets, -1 where the source is unknown, `kept_for(row)` where it is kept back.
@@ -137,6 +141,8 @@ class SourceTable:
             names: `(packets, NAME_BYTES)` of `sockaddr_in` or `sockaddr_in6`.
             sockets: `(packets,)` index of the socket that each packet came to.
         """
+        if self._changed:
+            self._sort()
         family = names.view(np.uint16)[:, 0]
         keys = (names.view(np.uint64)[:, 0] & ~_SOCKET_BITS) | sockets
         rows = np.full(len(names), -1, np.intp)

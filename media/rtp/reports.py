@@ -27,7 +27,7 @@ from typing import Final
 
 import numpy as np
 
-from media.arrays import Bool, Index, Int16, Int64, grown
+from media.arrays import Bool, Index, Int16, Int64
 from media.protocol import TICK_MS, Remote
 from media.rtp import rtcp
 from media.rtp.packet import HEADER_OFFSET, PACKET_BYTES, Columns
@@ -98,15 +98,6 @@ class Reports:
         self._mux: Bool = np.zeros(capacity, np.bool_)
         self._loose: Bool = np.zeros(capacity, np.bool_)
         self._index: Int16 = np.full(capacity, -1, np.int16)
-
-    def grow(self, capacity: int) -> None:
-        """Makes room for more legs."""
-        self.refused = grown(self.refused, capacity)
-        self._mux = grown(self._mux, capacity)
-        self._loose = grown(self._loose, capacity)
-        self._index = grown(self._index, capacity, -1)
-
-    # Legs
 
     def negotiate(
         self,

@@ -12,8 +12,8 @@ import errno
 import platform
 import socket
 import sys
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -29,6 +29,9 @@ _MOST_PER_CALL: Final = 1024
 #: More refused destinations than this in one tick end the tick's sending on that socket.
 _MOST_ERRORS: Final = 32
 
+#: With MSG_TRUNC the kernel says how long a packet was that did not fit.
+_RECEIVE_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_TRUNC
+
 #: struct mmsghdr of 64-bit Linux.
 _MMSGHDR: Final = np.dtype(
     {
@@ -39,6 +42,15 @@ _MMSGHDR: Final = np.dtype(
     }
 )
 _IOVEC: Final = np.dtype([("base", "<u8"), ("length", "<u8")])
+
+
+def _library_call(name: str) -> Callable[..., int]:
+    """A call of the C library that takes numbers as addresses, with an `errno` of its own."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), name)
+    last = [ctypes.c_void_p] if name == "recvmmsg" else []
+    call.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, *last]
+    call.restype = ctypes.c_int
+    return cast(Callable[..., int], call)
 
 
 def has_mmsg() -> bool:
@@ -81,23 +93,54 @@ class Receiver(Protocol):
     batch: Batch
 
     def receive(self) -> int:
-        """Fills the batch from all sockets in turn and says how many packets it holds."""
+        """Fills the batch and says how many packets it holds."""
+
+    def watch(self, used: Collection[int]) -> None:
+        """Says which sockets have legs: those are read in every call, one of the others in turn.
+
+        What strangers send to an idle socket must not wait there for the leg that will use it one day. Until this
+        is called, all of them have.
+        """
 
 
 class Sender(Protocol):
     """Sends rows of the packet array."""
 
-    def grow(self, packets: UInt8) -> None:
-        """Takes a larger packet array."""
-
     def set_destination(self, row: int, remote: Remote | None) -> None:
-        """Where a row's packets go; with None they go nowhere."""
+        """Where a row's packets go; with None they go nowhere. Ask for the row in a new order afterwards."""
 
     def set_length(self, row: int, length: int) -> None:
-        """How many bytes of a row are its packet."""
+        """How long a row's packets are from now on."""
 
     def send(self, index: int, rows: Index) -> int:
-        """Sends the packets of some rows from one socket and says how many went."""
+        """Sends the packets of some rows from one socket and says how many went.
+
+        The same array of rows, by identity, is taken for the order of last time: pass a new one when rows or
+        destinations have changed, and change none in place.
+        """
+
+
+class _Turns:
+    """Whose turn it is: every socket with legs, each being the first once in a while, and one idle socket."""
+
+    def __init__(self, count: int) -> None:
+        self._used = list(range(count))
+        self._idle: list[int] = []
+        self._tick = 0
+
+    def watch(self, used: Collection[int]) -> None:
+        count = len(self._used) + len(self._idle)
+        self._used = [index for index in range(count) if index in used]
+        self._idle = [index for index in range(count) if index not in used]
+
+    def next(self) -> list[int]:
+        self._tick += 1
+        used, idle = self._used, self._idle
+        first = self._tick % len(used) if used else 0
+        turns = used[first:] + used[:first]
+        if idle:
+            turns.append(idle[self._tick % len(idle)])
+        return turns
 
 
 class MMsgReceiver:
@@ -105,9 +148,9 @@ class MMsgReceiver:
 
     def __init__(self, sockets: Sequence[socket.socket], capacity: int = BATCH) -> None:
         self.batch = Batch(capacity)
+        self._turns = _Turns(len(sockets))
         self._files = [s.fileno() for s in sockets]
-        self._first = 0
-        self._call = ctypes.CDLL(None, use_errno=True).recvmmsg
+        self._call = _library_call("recvmmsg")
         batch = self.batch
         self._vectors = np.zeros(capacity, _IOVEC)
         self._vectors["base"] = batch.slots.ctypes.data + HEADER_OFFSET + np.arange(capacity) * SLOT_BYTES
@@ -118,19 +161,20 @@ class MMsgReceiver:
         self._headers["iov"] = self._vectors.ctypes.data + np.arange(capacity) * _IOVEC.itemsize
         self._headers["iovlen"] = 1
         self._address = self._headers.ctypes.data
+        # The kernel leaves the length of the name that it wrote: that of IPv4, too short for IPv6.
+        self._mixed = len({s.family for s in sockets}) > 1
 
     def receive(self) -> int:
         """Fills the batch; see `Receiver`."""
         batch, count, capacity = self.batch, 0, self.batch.capacity
-        files = self._files
-        self._headers["namelen"][: batch.count] = NAME_BYTES
-        for step in range(len(files)):
-            index = (self._first + step) % len(files)
+        if self._mixed:
+            self._headers["namelen"][: batch.count] = NAME_BYTES
+        for index in self._turns.next():
             got = self._call(
-                files[index],
-                ctypes.c_void_p(self._address + count * _MMSGHDR.itemsize),
+                self._files[index],
+                self._address + count * _MMSGHDR.itemsize,
                 capacity - count,
-                socket.MSG_DONTWAIT,
+                _RECEIVE_FLAGS,
                 None,
             )
             if got > 0:
@@ -138,14 +182,14 @@ class MMsgReceiver:
                 count += got
                 if count == capacity:
                     break
-        if files:
-            self._first = (self._first + 1) % len(files)
         batch.count = count
-        headers = self._headers[:count]
-        batch.lengths[:count] = headers["length"]
-        batch.lengths[:count][headers["flags"] & socket.MSG_TRUNC != 0] = PACKET_BYTES + 1
+        batch.lengths[:count] = self._headers["length"][:count]
         batch.note_use()
         return count
+
+    def watch(self, used: Collection[int]) -> None:
+        """Says which sockets have legs; see `Receiver`."""
+        self._turns.watch(used)
 
 
 class PortableReceiver:
@@ -153,16 +197,14 @@ class PortableReceiver:
 
     def __init__(self, sockets: Sequence[socket.socket], capacity: int = BATCH) -> None:
         self.batch = Batch(capacity)
+        self._turns = _Turns(len(sockets))
         self._sockets = list(sockets)
-        self._first = 0
         self._view = self.batch.slots.reshape(-1).data
 
     def receive(self) -> int:
         """Fills the batch; see `Receiver`."""
         batch, count = self.batch, 0
-        number = len(self._sockets)
-        for step in range(number):
-            index = (self._first + step) % number
+        for index in self._turns.next():
             while count < batch.capacity:
                 start = count * SLOT_BYTES + HEADER_OFFSET
                 try:
@@ -175,10 +217,13 @@ class PortableReceiver:
                 batch.sockets[count] = index
                 batch.names[count] = np.frombuffer(pack_name(source[0], source[1]), np.uint8)
                 count += 1
-        self._first = (self._first + 1) % max(number, 1)
         batch.count = count
         batch.note_use()
         return count
+
+    def watch(self, used: Collection[int]) -> None:
+        """Says which sockets have legs; see `Receiver`."""
+        self._turns.watch(used)
 
 
 def pack_name(address: str, port: int) -> bytes:
@@ -192,69 +237,54 @@ def pack_name(address: str, port: int) -> bytes:
     return name.ljust(NAME_BYTES, b"\0")
 
 
+class _Order(NamedTuple):
+    """Message headers in the order in which a socket sends them, ready for the kernel."""
+
+    rows: Index
+    headers: np.ndarray[tuple[int], np.dtype[np.void]]
+    address: int
+
+
 class MMsgSender:
-    """`sendmmsg` from an array of packets `(rows, bytes)`, `length` bytes of each."""
+    """`sendmmsg` from an array of packets `(rows, bytes)`; of each its `length`, unless told otherwise."""
 
     def __init__(self, sockets: Sequence[socket.socket], packets: UInt8, length: int) -> None:
         self._files = [s.fileno() for s in sockets]
-        self._call = ctypes.CDLL(None, use_errno=True).sendmmsg
-        self._length = length
-        self._names: UInt8 = np.zeros((0, NAME_BYTES), np.uint8)
-        self._name_lengths = np.zeros(0, np.uint32)
-        self._vectors = np.zeros(0, _IOVEC)
-        self._build(packets)
-        self._orders: dict[int, tuple[Index, np.ndarray[tuple[int], np.dtype[np.void]]]] = {}
-
-    def _build(self, packets: UInt8) -> None:
+        self._call = _library_call("sendmmsg")
         rows, stride = packets.shape
-        names = np.zeros((rows, NAME_BYTES), np.uint8)
-        names[: len(self._names)] = self._names
-        lengths = np.zeros(rows, np.uint32)
-        lengths[: len(self._name_lengths)] = self._name_lengths
-        self._names, self._name_lengths = names, lengths
-        vectors = np.zeros(rows, _IOVEC)
-        vectors["base"] = packets.ctypes.data + np.arange(rows) * stride
-        vectors["length"] = self._length
-        vectors["length"][: len(self._vectors)] = self._vectors["length"]
-        self._vectors = vectors
+        self._names: UInt8 = np.zeros((rows, NAME_BYTES), np.uint8)
+        self._vectors = np.zeros(rows, _IOVEC)
+        self._vectors["base"] = packets.ctypes.data + np.arange(rows) * stride
+        self._vectors["length"] = length
         self._headers = np.zeros(rows, _MMSGHDR)
-        self._headers["name"] = names.ctypes.data + np.arange(rows) * NAME_BYTES
-        self._headers["namelen"] = lengths
+        self._headers["name"] = self._names.ctypes.data + np.arange(rows) * NAME_BYTES
         self._headers["iov"] = self._vectors.ctypes.data + np.arange(rows) * _IOVEC.itemsize
         self._headers["iovlen"] = 1
-        self._orders = {}
-
-    def grow(self, packets: UInt8) -> None:
-        """Takes a larger packet array; see `Sender`."""
-        self._build(packets)
+        self._orders: dict[int, _Order] = {}
 
     def set_destination(self, row: int, remote: Remote | None) -> None:
         """Where a row's packets go; see `Sender`."""
         self._names[row] = 0
-        self._name_lengths[row] = 0
+        length = 0
         if remote is not None:
-            name = pack_name(remote.address, remote.port)
-            self._names[row] = np.frombuffer(name, np.uint8)
-            self._name_lengths[row] = 28 if is_ipv6(remote) else 16
-        self._headers["namelen"][row] = self._name_lengths[row]
-        self._orders = {}
+            self._names[row] = np.frombuffer(pack_name(remote.address, remote.port), np.uint8)
+            length = 28 if is_ipv6(remote) else 16
+        self._headers["namelen"][row] = length
 
     def set_length(self, row: int, length: int) -> None:
-        """How many bytes of a row are its packet; see `Sender`."""
+        """How long a row's packets are; see `Sender`."""
         self._vectors["length"][row] = length
 
     def send(self, index: int, rows: Index) -> int:
-        """Sends some rows' packets; see `Sender`. `rows` must not be changed in place between calls."""
-        known = self._orders.get(index)
-        if known is None or known[0] is not rows:
-            known = (rows, np.ascontiguousarray(self._headers[rows]))
-            self._orders[index] = known
-        headers, sent, errors, at = known[1], 0, 0, 0
-        address, total = headers.ctypes.data, len(rows)
+        """Sends some rows' packets; see `Sender`."""
+        order = self._orders.get(index)
+        if order is None or order.rows is not rows:
+            headers = self._headers[rows]
+            order = self._orders[index] = _Order(rows, headers, headers.ctypes.data)
+        file, total, sent, errors, at = self._files[index], len(rows), 0, 0, 0
         while at < total:
             some = min(total - at, _MOST_PER_CALL)
-            place = ctypes.c_void_p(address + at * _MMSGHDR.itemsize)
-            done = self._call(self._files[index], place, some, socket.MSG_DONTWAIT)
+            done = self._call(file, order.address + at * _MMSGHDR.itemsize, some, socket.MSG_DONTWAIT)
             if done > 0:
                 sent += done
                 at += done
@@ -274,14 +304,9 @@ class PortableSender:
 
     def __init__(self, sockets: Sequence[socket.socket], packets: UInt8, length: int) -> None:
         self._sockets = list(sockets)
-        self._length = length
+        self._lengths = [length] * len(packets)
         self._packets = packets
         self._destinations: dict[int, tuple[str, int]] = {}
-        self._lengths: dict[int, int] = {}
-
-    def grow(self, packets: UInt8) -> None:
-        """Takes a larger packet array; see `Sender`."""
-        self._packets = packets
 
     def set_destination(self, row: int, remote: Remote | None) -> None:
         """Where a row's packets go; see `Sender`."""
@@ -291,7 +316,7 @@ class PortableSender:
             self._destinations[row] = (remote.address, remote.port)
 
     def set_length(self, row: int, length: int) -> None:
-        """How many bytes of a row are its packet; see `Sender`."""
+        """How long a row's packets are; see `Sender`."""
         self._lengths[row] = length
 
     def send(self, index: int, rows: Index) -> int:
@@ -299,7 +324,7 @@ class PortableSender:
         sent = 0
         for row in rows.tolist():
             try:
-                packet = self._packets[row, : self._lengths.get(row, self._length)].data
+                packet = self._packets[row, : self._lengths[row]].data
                 self._sockets[index].sendto(packet, socket.MSG_DONTWAIT, self._destinations[row])
             except BlockingIOError:
                 break

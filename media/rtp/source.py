@@ -38,7 +38,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.arrays import Bool, Index, Int64, UInt8, UInt32, UInt64, grown
+from media.arrays import Bool, Index, Int64, UInt8, UInt32, UInt64
 from media.legs import Leg, Legs
 from media.protocol import TICK_MS, Remote, SourceLatched
 from media.rtp.lookup import IPv6Key, SourceTable, kept_for, name_to_remote, source_key
@@ -138,13 +138,6 @@ class SourcePolicy:
         self.latched = 0
         self.moved = 0
         self.foreign: Int64 = np.zeros(legs.rows.capacity, np.int64)
-
-    def grow(self, capacity: int) -> None:
-        """Makes room for more legs."""
-        self.foreign = grown(self.foreign, capacity)
-        self._can_move = grown(self._can_move, capacity)
-
-    # Commands
 
     def assign(self, leg: Leg, key: Key | None) -> None:
         """Gives a leg the source that was negotiated (or learnt in a former worker); None: nothing is taken."""

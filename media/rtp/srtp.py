@@ -27,7 +27,7 @@ import numpy as np
 from pylibsrtp import Error, Policy, Session
 from pylibsrtp._binding import ffi, lib
 
-from media.arrays import Bool, Index, Int32, Int64, UInt8, grown
+from media.arrays import Bool, Index, Int32, Int64, UInt8
 from media.protocol import CryptoSuite, SRTPKeys
 from media.rtp.packet import HEADER_BYTES, HEADER_OFFSET, PACKET_BYTES, SLOT_BYTES, Columns, parse
 
@@ -234,12 +234,6 @@ class SecureLegs:
 
     def __bool__(self) -> bool:
         return bool(self._pairs)
-
-    def grow(self, capacity: int) -> None:
-        """Makes room for more legs."""
-        self.secured = grown(self.secured, capacity)
-        self.tag_bytes = grown(self.tag_bytes, capacity)
-        self.failed = grown(self.failed, capacity)
 
     def negotiate(self, row: int, keys: SRTPKeys | None) -> None:
         """The keys of a leg from now on, None for a leg in clear.

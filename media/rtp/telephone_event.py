@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from media.arrays import Bool, Index, Int16, Int64, UInt8, UInt16, UInt32, grown
+from media.arrays import Bool, Index, Int16, Int64, UInt8, UInt16, UInt32
 from media.protocol import FRAME_SAMPLES
 
 EVENT_BYTES: Final = 4
@@ -61,12 +61,6 @@ class EventReceiver:
         self._timestamp: UInt32 = np.zeros(capacity, np.uint32)
         self._event: Int16 = np.full(capacity, -1, np.int16)
         self._seen: dict[int, collections.deque[_Seen]] = {}
-
-    def grow(self, capacity: int) -> None:
-        """Makes room for more legs."""
-        self._ssrc = grown(self._ssrc, capacity, -1)
-        self._timestamp = grown(self._timestamp, capacity)
-        self._event = grown(self._event, capacity, -1)
 
     def clear(self, row: int) -> None:
         """Forgets a leg."""
@@ -168,6 +162,15 @@ class EventSender:
     def add(self, key: int, duration_ms: int) -> None:
         """Queues a key."""
         self._waiting.append(_Sending(key, max(duration_ms, 20) * 8))
+
+    def clear(self) -> None:
+        """Forgets what was not sent."""
+        self._waiting.clear()
+
+    @property
+    def begins(self) -> bool:
+        """Whether the coming packet is the first of a key."""
+        return bool(self._waiting) and self._waiting[0].started is None
 
     @property
     def replaces_audio(self) -> bool:

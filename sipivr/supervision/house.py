@@ -101,6 +101,7 @@ def household(
                 *("--pulse-fd", str(pulse.descriptor)),
                 *("--rtp-timeout-s", str(settings.rtp.timeout_s)),
                 *("--latch-window-s", str(settings.rtp.latch_window_s), "--dscp", str(settings.rtp.dscp)),
+                *("--max-legs", str(settings.media.max_legs)),
                 *_affinity(index, len(workers)),
                 descriptors=(*sockets.descriptors, pulse.descriptor),
                 environment=ONE_THREAD,

@@ -165,7 +165,7 @@ def test_clear_forgets_audio() -> None:
     dtmf.detect(state, PARAMS, frame, (np.ones(1, np.bool_), np.ones(1, np.bool_)))
     state.clear(0)
     assert not state.samples.any()
-    assert not state.outputs.any()
+    assert not state.hop.any()
 
 
 def test_tone_against_fft() -> None:

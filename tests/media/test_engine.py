@@ -21,6 +21,7 @@ from media.protocol import (
     KeyPressed,
     KeyWay,
     LegFault,
+    LegStatistics,
     LoadPrompt,
     MaskMode,
     Play,
@@ -147,7 +148,7 @@ class Bridge:
 
     def __init__(self, **options: object) -> None:
         self.ours, self.customer, self.operator = udp_socket(), udp_socket(), udp_socket()
-        self.engine = Engine([self.ours], rng=np.random.default_rng(3), capacity=4, **options)  # type: ignore[arg-type]
+        self.engine = Engine([self.ours], rng=np.random.default_rng(3), **{"capacity": 4, **options})  # type: ignore[arg-type]
         add(self.engine, 1, remote_of(self.customer))
         add(self.engine, 2, remote_of(self.operator), codec=Codec.PCMA)
         self._sent = 0
@@ -354,19 +355,81 @@ def test_removed_leg_leaves_nothing() -> None:
             assert not audio.any()
 
 
-def test_growing_does_not_disturb_others() -> None:
-    with Bridge() as bridge:
+def test_legs_that_come_and_go_do_not_disturb_others() -> None:
+    with Bridge(capacity=300) as bridge:
         bridge.do(Connect(seq=1, source=1, destination=2, mask=MaskMode.OPEN))
         bridge.speak()
-        for leg in range(3, 300):
-            assert isinstance(add(bridge.engine, leg, Remote("127.0.0.1", 20000 + leg)), Acknowledged)
-        bridge.speak(2)
-        assert bridge.heard() > 10_000
+        for first in range(3, 300, 33):
+            legs = range(first, min(first + 33, 300))
+            for leg in legs:
+                assert isinstance(add(bridge.engine, leg, Remote("127.0.0.1", 20000 + leg)), Acknowledged)
+            bridge.speak(1)
+            assert bridge.heard() > 10_000
         for leg in range(3, 300):
             bridge.do(RemoveLeg(seq=1, leg=leg))
-        bridge.speak(2)
-        assert bridge.heard() > 10_000
+            if leg % 40 == 0:
+                bridge.speak(1)
+                assert bridge.heard() > 10_000
         assert bridge.engine.leg_statistics(bridge.engine.legs[1]).packets_lost == 0
+        packets = [bridge.operator.recv(2048) for _ in range(bridge.engine.ticks)]
+        numbers = [int.from_bytes(p[2:4], "big") for p in packets]
+        stamps = [int.from_bytes(p[4:8], "big") for p in packets]
+        assert {(b - a) % 2**16 for a, b in itertools.pairwise(numbers)} == {1}, (
+            "no packet of it was left out"
+        )
+        assert {(b - a) % 2**32 for a, b in itertools.pairwise(stamps)} == {160}
+
+
+def test_legs_beyond_the_capacity_are_refused() -> None:
+    with Bridge() as bridge:
+        for leg in (3, 4):
+            assert isinstance(add(bridge.engine, leg, Remote("127.0.0.1", 20000 + leg)), Acknowledged)
+        assert isinstance(add(bridge.engine, 5, Remote("127.0.0.1", 20005)), Refused)
+        bridge.do(RemoveLeg(seq=1, leg=3))
+        assert isinstance(add(bridge.engine, 5, Remote("127.0.0.1", 20005)), Acknowledged)
+
+
+def test_statistics_of_all_legs_come_a_few_a_tick() -> None:
+    with Bridge(capacity=200) as bridge:
+        for leg in range(3, 200):
+            add(bridge.engine, leg, Remote("127.0.0.1", 20000 + leg))
+        assert bridge.do(QueryStatistics(seq=7)) == [Acknowledged(seq=7)]
+        bridge.do(RemoveLeg(seq=8, leg=150))
+        told = [len(of_type(bridge.engine.tick(), LegStatistics)) for _ in range(10)]
+        assert sum(told) == 198
+        assert max(told) < 60
+        assert told[-1] == 0
+
+
+def test_what_waits_at_an_idle_socket_is_read_and_gone() -> None:
+    """The leg that uses the socket one day is not to find what strangers sent there before."""
+    with udp_socket() as busy, udp_socket() as idle, udp_socket() as other, udp_socket() as stranger:
+        switch = Engine([busy, idle, other], capacity=4)
+        add(switch, 1, Remote("127.0.0.1", 9))
+        for sock in (idle, other):
+            stranger.sendto(header(0, 0, 0, 1) + bytes(160), sock.getsockname())
+        run(4, switch)
+        assert switch.packets_received == 2
+        for sock in (idle, other):
+            with pytest.raises(BlockingIOError):
+                sock.recv(2048)
+
+
+def test_row_that_goes_to_another_socket_at_once_sends_from_there() -> None:
+    """A leg goes and another takes its row between two ticks: its packets are whole and only its own."""
+    with udp_socket() as first, udp_socket() as second, udp_socket() as one, udp_socket() as two:
+        switch = Engine([first, second], capacity=1)
+        for number in range(6):
+            add(switch, number, remote_of(one if number % 2 else two), socket=number % 2)
+            run(3, switch)
+            peer = one if number % 2 else two
+            packets = [peer.recvfrom(2048) for _ in range(3)]
+            with pytest.raises(BlockingIOError):
+                peer.recv(2048)
+            assert {source for _, source in packets} == {(second if number % 2 else first).getsockname()}
+            numbers = [int.from_bytes(packet[2:4], "big") for packet, _ in packets]
+            assert {(b - a) % 2**16 for a, b in itertools.pairwise(numbers)} == {1}
+            switch.execute(RemoveLeg(seq=1, leg=number))
 
 
 def test_timeout_is_said_once_until_packets_come() -> None:

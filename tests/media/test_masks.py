@@ -43,7 +43,7 @@ def test_masked_output_does_not_depend_on_the_source(
     orders: list[tuple[str, int, int, MaskMode]], seed: int
 ) -> None:
     """Two runs whose masked sources say different things give every destination the same audio."""
-    connections = Connections()
+    connections = Connections(LEGS)
     opened: dict[tuple[int, int], bool] = {}
     for verb, source, destination, mode in orders:
         pair = (source, destination)
@@ -70,7 +70,7 @@ def test_masked_output_does_not_depend_on_the_source(
 
 
 def test_open_passes_every_sample() -> None:
-    connections = Connections()
+    connections = Connections(LEGS)
     connections.set(0, 1, MaskMode.OPEN)
     pcm = voices(3)
     out, faults = mixed(connections, pcm)
@@ -80,7 +80,7 @@ def test_open_passes_every_sample() -> None:
 
 
 def test_own_audio_is_never_returned() -> None:
-    connections = Connections()
+    connections = Connections(LEGS)
     connections.set(2, 2, MaskMode.OPEN)
     assert not mixed(connections, voices(1))[0].any()
     connections.set(2, 2, MaskMode.COMFORT_NOISE)
@@ -88,7 +88,7 @@ def test_own_audio_is_never_returned() -> None:
 
 
 def test_several_sources_saturate() -> None:
-    connections = Connections()
+    connections = Connections(LEGS)
     pcm = np.full((LEGS, 160), 30000, np.int16)
     for source in range(3):
         connections.set(source, 4, MaskMode.OPEN)
@@ -96,9 +96,9 @@ def test_several_sources_saturate() -> None:
 
 
 def test_unknown_state_is_silence_and_a_fault() -> None:
-    connections = Connections()
+    connections = Connections(LEGS)
     connections.set(0, 1, MaskMode.OPEN)
-    connections._all[0, 1].mode = 77
+    connections._layers[0].modes[1] = 77
     out, faults = mixed(connections, voices(1))
     assert not out.any()
     assert faults == [1]
@@ -107,7 +107,7 @@ def test_unknown_state_is_silence_and_a_fault() -> None:
 
 
 def test_fault_silences_masked_connections_until_set_again() -> None:
-    connections = Connections()
+    connections = Connections(LEGS)
     connections.set(0, 1, MaskMode.COMFORT_NOISE)
     connections.set(0, 2, MaskMode.OPEN)
     connections.silence_masked()

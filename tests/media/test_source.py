@@ -583,6 +583,6 @@ def test_every_source_has_one_leg_and_every_leg_one_source(script: list[tuple[st
             assert all(leg.destination == scene.sends_to(leg.number) for leg in legs)
         assert scene.engine.faults == 0
         scene.engine.drop_all()
-        assert not len(scene.engine.sources._keys)
+        assert not len(scene.engine.sources)
         assert not scene.engine.policy._kept
         assert not scene.engine.policy._waits

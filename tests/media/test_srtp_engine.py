@@ -97,6 +97,33 @@ def test_audio_and_keys_both_ways(suite: CryptoSuite, portable: bool) -> None:
             assert counted.keys_rfc4733 == 1
 
 
+@pytest.mark.parametrize("ptime", [10, 30, 40, 50, 60])
+@pytest.mark.parametrize("suite", SUITES)
+def test_packets_of_another_length(suite: CryptoSuite, ptime: int) -> None:
+    """Held back in clear, sent protected: both ends lose nothing and nothing of it can be read on the way."""
+    keys = new_keys(suite)
+    with udp_socket() as first, udp_socket() as second, udp_socket() as third:
+        one, two = (Engine([sock], capacity=8) for sock in (first, second))
+        add(one, 1, remote_of(second), srtp=keys, ptime_ms=ptime)
+        add(two, 1, remote_of(first), srtp=swapped(keys), ptime_ms=ptime)
+        add(one, 2, remote_of(third), srtp=new_keys(suite), ptime_ms=ptime)
+        one.queue_audio(1, tones.key_sequence([7, 3], 120, 120))
+        heard = []
+        for _ in range(40):
+            one.tick()
+            heard += two.tick()
+        one.execute(SendKey(seq=1, leg=1, key=5))
+        for _ in range(20):
+            one.tick()
+            heard += two.tick()
+        assert keys_of(heard) == [7, 3, 5]
+        counted = statistics(two)
+        assert (counted.srtp_failed, counted.packets_refused, counted.packets_lost) == (0, 0, 0)
+        packets = sent_packets(third)
+        assert {len(packet) for packet in packets} == {12 + ptime * 8 + TAG_BYTES[suite]}
+        assert not any(bytes([0xFF] * 16) in packet for packet in packets), "silence would show"
+
+
 def test_in_band_keys_are_heard() -> None:
     with secured_pair() as (one, two, _):
         one.queue_audio(1, tones.dtmf_tone(7, 120, -10.0))
@@ -284,9 +311,9 @@ def test_a_removed_leg_leaves_no_key_for_the_next_on_its_row() -> None:
         assert two.leg_statistics(two.legs[2]).srtp_failed == 0
 
 
-def test_many_secured_legs_survive_growth() -> None:
+def test_each_secured_leg_has_its_own_length() -> None:
     with udp_socket() as ours, udp_socket() as first, udp_socket() as second:
-        engine = Engine([ours], capacity=1)
+        engine = Engine([ours], capacity=2)
         keys = [new_keys(), new_keys(CryptoSuite.AEAD_AES_128_GCM)]
         for number, (peer, own) in enumerate(zip((first, second), keys, strict=True)):
             assert isinstance(add(engine, number, remote_of(peer), srtp=own), Acknowledged)
