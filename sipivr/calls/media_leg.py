@@ -257,12 +257,11 @@ class MediaLeg:
     def rejoin(self, worker: MediaWorker) -> asyncio.Future[None]:
         """Moves into the worker that took over the sockets of the lost one, with what was agreed.
 
-        A playlist that repeats begins anew; any other is over: its owner heard `on_media_lost`.
+        A playlist that repeats begins anew; any other is over: its owner heard `on_media_lost`. A leg with SRTP
+        waits, silent and deaf, until its peer has answered `new_keys_offer`.
 
         Returns:
             A future that ends when the worker has the leg, or raises `MediaRefused`.
-
-        A leg with SRTP waits there until its peer has answered `new_keys_offer`.
 
         Raises:
             MediaRefused: its sockets are others (the supervisor was restarted as well): peers could not know.

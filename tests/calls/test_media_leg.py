@@ -378,10 +378,9 @@ async def test_in_a_new_worker_a_secured_leg_waits_for_new_keys(
     house, successor = make_house(sockets), make_house(sockets)
     caller = Negotiator("127.0.0.1", peer(1).port, SECURED)
     leg = await secured_leg(house, caller)
-    revived = asyncio.ensure_future(leg.revive(successor.worker))
-    await asyncio.sleep(0)
+    rejoined = leg.rejoin(successor.worker)
     (command,) = await successor.obey()
-    await revived
+    await rejoined
     assert isinstance(command, AddLeg)
     there = successor.engine.legs[leg.number]
     assert not (there.sends or there.listens)
