@@ -375,12 +375,15 @@ class Engine:
                 continue
             # The timelines have moved on to the next frame already.
             start = int(self.streams.play_timestamp[press.row]) - FRAME_SAMPLES + press.start
-            self._key(press.row, KeyWay.INBAND, press.key, start & 0xFFFFFFFF, events)
+            hole = self.streams.playout.hole_before(press.row, start)
+            self._key(press.row, KeyWay.INBAND, press.key, start & 0xFFFFFFFF, events, hole)
 
-    def _key(self, row: int, way: KeyWay, key: int, timestamp: int, events: list[AnyEvent]) -> None:
+    def _key(
+        self, row: int, way: KeyWay, key: int, timestamp: int, events: list[AnyEvent], hole: int = 0
+    ) -> None:
         counter = self.keys_inband if way is KeyWay.INBAND else self.keys_rfc4733
         counter[row] += 1
-        if not self.keys.accept(row, way, key, timestamp):
+        if not self.keys.accept(row, way, key, timestamp, hole):
             return
         leg = self.legs.by_row[row]
         events.append(KeyPressed(leg=leg.number, key=key, way=way, timestamp=timestamp))

@@ -32,6 +32,8 @@ class Counted(NamedTuple):
     duplicate: Bool
     follows: Bool
     """The packet's number comes right after the newest one's before it: nothing was lost between them."""
+    behind: Bool
+    """The packet was overtaken by one that came before."""
     jumped: Index
     """Rows whose numbers have moved elsewhere."""
 
@@ -107,18 +109,18 @@ class Counts(ColumnSet):
         step = self._steps(rows, sequence)
         wild = (step > MAX_DROPOUT) | (step < -MAX_MISORDER)
         if not wild.any():
-            duplicate, follows = self._count(rows, step, first)
-            return Counted(duplicate, follows, rows[:0])
+            return self._count(rows, step, first)
         jumped = self._jump(rows[wild], sequence[wild])
-        duplicate, follows = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
+        duplicate, follows, behind = np.zeros((3, len(rows)), np.bool_)
         steps = self._steps(rows, sequence)
         calm = np.flatnonzero(~wild & (steps <= MAX_DROPOUT) & (steps >= -MAX_MISORDER))
         if calm.size:
             some = rows[calm]
-            duplicate[calm], follows[calm] = self._count(some, steps[calm], firsts(some))
-        return Counted(duplicate, follows, jumped)
+            counted = self._count(some, steps[calm], firsts(some))
+            duplicate[calm], follows[calm], behind[calm] = counted[:3]
+        return Counted(duplicate, follows, behind, jumped)
 
-    def _count(self, rows: Index, step: Int64, first: Bool | None) -> tuple[Bool, Bool]:
+    def _count(self, rows: Index, step: Int64, first: Bool | None) -> Counted:
         window = self._window[rows]
         if first is None:
             follows = step == 1
@@ -126,7 +128,7 @@ class Counts(ColumnSet):
                 self._window[rows] = window << _ONE | _ONE
                 self.highest_sequence[rows] += 1
                 self.since_start[rows] += 1
-                return np.zeros(len(rows), np.bool_), follows
+                return Counted(~follows, follows, ~follows, rows[:0])
             starts = np.arange(len(rows))
             duplicate = np.zeros(len(rows), np.bool_)
             top = np.maximum(step, 0)
@@ -151,10 +153,12 @@ class Counts(ColumnSet):
         kept = np.where(top < _WINDOW_BITS, top, 0).astype(np.uint64)
         moved = np.where(top < _WINDOW_BITS, window[starts] << kept, np.uint64(0))
         self._window[leaders] = moved | np.bitwise_or.reduceat(bits, starts)
+        # The first to come may have overtaken others.
+        np.minimum.at(self.first_sequence, rows, self.highest_sequence[rows] + step)
         self.highest_sequence[leaders] += top
         np.add.at(self.since_start, rows, ~duplicate)
         np.add.at(self.duplicates, rows, duplicate)
-        return duplicate, follows
+        return Counted(duplicate, follows, step < 0, rows[:0])
 
     def _jump(self, rows: Index, sequence: UInt16) -> Index:
         """Numbers far from where they should be (A.1: two in a row restart the count)."""

@@ -36,6 +36,9 @@ _LONG_GONE: Final = 8
 _OVERLOAD: Final = AMPLITUDE_0_DBM0 * 10 ** (3.17 / 20)
 #: Louder noise is no comfort, -dBov.
 _LOUDEST_NOISE: Final = 30
+#: The detector finds a key's start this near behind a hole when it starts in it, and no key's is further back.
+_NEAR_HOLE: Final = 80
+_LONGEST_HOLE: Final = 960
 _NONE: Final = np.zeros(0, np.intp)
 
 
@@ -59,6 +62,8 @@ class Playout(ColumnSet):
         """Ticks in a row for which nothing had arrived."""
         self.concealed: Int64 = np.zeros(capacity, np.int64)
         self._provisional: Int32 = np.zeros(capacity, np.int32)
+        self._hole_start: UInt32 = np.zeros(capacity, np.uint32)
+        self._hole_end: UInt32 = np.zeros(capacity, np.uint32)
         self._period: Int32 = np.full(capacity, FRAME_SAMPLES, np.int32)
         self._silence_start: UInt32 = np.zeros(capacity, np.uint32)
         self._silence_end: UInt32 = np.zeros(capacity, np.uint32)
@@ -70,6 +75,20 @@ class Playout(ColumnSet):
         """Timelines begin."""
         self._silence_start[rows] = self._silence_end[rows] = 0
         self._open[rows] = False
+        self._hole_start[rows] = self._hole_end[rows] = 0
+
+    def hole_before(self, row: int, timestamp: int) -> int:
+        """Samples that were lost right before a place: by so much a key that was heard there may be older.
+
+        Args:
+            row: the leg.
+            timestamp: of the place, within the last second.
+        """
+        start, end = int(self._hole_start[row]), int(self._hole_end[row])
+        apart = (timestamp - end + 0x80000000) % 0x100000000 - 0x80000000
+        if start == end or not -FRAME_SAMPLES * 3 <= apart <= _NEAR_HOLE:
+            return 0
+        return min(max((timestamp - start + 0x80000000) % 0x100000000 - 0x80000000, 0), _LONGEST_HOLE)
 
     # What is known of silence
 
@@ -151,6 +170,7 @@ class Playout(ColumnSet):
             older = pcm[bad]
             g711.decode(codes, alaw_rows, pcm)
             silent = self._silent_bits(bad, play_timestamp[bad])
+            self._note_holes(bad[present[bad] | silent != FULL], play_timestamp)
             self._fill(tick, bad, older, present[bad], silent, ring, alaw_rows, pcm, previous)
             np.copyto(missed, 0, where=present != 0)
             np.copyto(self._provisional[:legs], 0, where=whole)
@@ -168,6 +188,13 @@ class Playout(ColumnSet):
             depth.changed(added, 1)
             depth.changed(change.dropped, -1)
         return first, second
+
+    def _note_holes(self, rows: Index, play_timestamp: UInt32) -> None:
+        now = play_timestamp[rows]
+        apart = (now - self._hole_end[rows]).view(np.int32)
+        fresh = (apart < -FRAME_SAMPLES) | (apart > FRAME_SAMPLES)
+        self._hole_start[rows[fresh]] = now[fresh]
+        self._hole_end[rows] = now + np.uint32(FRAME_SAMPLES)
 
     def _adjust(
         self,

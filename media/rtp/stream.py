@@ -278,9 +278,9 @@ class Streams(ColumnSet):
         if noise is not None and noise.any():
             self._take_noise(come.only(noise & ~counted.duplicate), columns, slots)
         useful = audio & ~counted.duplicate & self.listening[come.rows]
-        follows = counted.follows
+        follows, behind = counted.follows, counted.behind
         if not useful.all():
-            come, follows = come.only(useful), follows[useful]
+            come, follows, behind = come.only(useful), follows[useful], behind[useful]
             if not come.rows.size:
                 return
             first = None if first is None else firsts(come.rows)
@@ -289,7 +289,7 @@ class Streams(ColumnSet):
             ahead = self._rescue(come.rows, ahead)
         fits = (ahead > -come.size) & (ahead <= FURTHEST_AHEAD)
         if not fits.all():
-            fits, ahead = self._doubt(tick, come, ahead, fits)
+            fits, ahead = self._doubt(tick, come, ahead, fits, behind)
             come, ahead, follows = come.only(fits), ahead[fits], follows[fits]
             if not come.rows.size:
                 return
@@ -405,7 +405,9 @@ class Streams(ColumnSet):
         moved: Int32 = ahead + self._scratch[rows] * FRAME_SAMPLES
         return moved
 
-    def _doubt(self, tick: int, come: _Arrivals, ahead: Int32, fits: Bool) -> tuple[Bool, Int32]:
+    def _doubt(
+        self, tick: int, come: _Arrivals, ahead: Int32, fits: Bool, behind: Bool
+    ) -> tuple[Bool, Int32]:
         """Packets outside the ring: late ones, and the beginnings of another timeline."""
         misfit = np.flatnonzero(~fits)
         rows = come.rows[misfit]
@@ -414,7 +416,8 @@ class Streams(ColumnSet):
         self.depth.ask(rows[late], -(ahead[misfit][late] // FRAME_SAMPLES))
         self._scratch[rows] = 0
         self._scratch[come.rows[fits]] = 1
-        alone = self._scratch[rows] == 0
+        # What was overtaken is late and says nothing of where the sender is.
+        alone = (self._scratch[rows] == 0) & ~behind[misfit]
         misfit, rows = misfit[alone], rows[alone]
         again = np.unique(rows[self._strange_tick[rows] != tick])
         self._strange_ticks[again] += 1
