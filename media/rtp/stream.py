@@ -22,9 +22,10 @@ from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 
-from media.arrays import Bool, Float32, Index, Int16, Int32, Int64, UInt8, UInt16, UInt32
+from media.arrays import Bool, Float32, Index, Int16, Int32, Int64, UInt8, UInt32
 from media.columns import ColumnSet
 from media.protocol import FRAME_SAMPLES
+from media.rtp.arrivals import Arrivals
 from media.rtp.counts import Counts, firsts
 from media.rtp.depth import LEAST_DEPTH, MOST_DEPTH, WINDOW_TICKS, Depth
 from media.rtp.packet import Columns
@@ -65,27 +66,6 @@ class Reception(NamedTuple):
     received: int
     jitter: int
     """In timestamp units."""
-
-
-class _Arrivals(NamedTuple):
-    """Packets of known legs, grouped by leg and sorted by sequence where a leg has several."""
-
-    rows: Index
-    packets: Index
-    ssrc: UInt32
-    sequence: UInt16
-    timestamp: UInt32
-    size: Int32
-
-    def only(self, chosen: Index | Bool) -> _Arrivals:
-        return _Arrivals(
-            self.rows[chosen],
-            self.packets[chosen],
-            self.ssrc[chosen],
-            self.sequence[chosen],
-            self.timestamp[chosen],
-            self.size[chosen],
-        )
 
 
 class Streams(ColumnSet):
@@ -205,7 +185,7 @@ class Streams(ColumnSet):
         every = len(packets) == len(columns.valid)
         valid = columns.valid if every else columns.valid[packets]
         payload_type = columns.payload_type if every else columns.payload_type[packets]
-        come = _Arrivals(
+        come = Arrivals(
             rows,
             packets,
             columns.ssrc if every else columns.ssrc[packets],
@@ -264,7 +244,7 @@ class Streams(ColumnSet):
     def _take(
         self,
         tick: int,
-        come: _Arrivals,
+        come: Arrivals,
         audio: Bool,
         noise: Bool | None,
         first: Bool | None,
@@ -273,17 +253,30 @@ class Streams(ColumnSet):
     ) -> None:
         """Packets of the streams that are known, whatever they hold."""
         counted = self.counts.count(come.rows, come.sequence, first)
-        if counted.jumped.size:
-            self.resyncs[counted.jumped] += self._strange[counted.jumped] == 0
+        jumped = counted.jumped
+        resyncs = self.resyncs[jumped]
         if noise is not None and noise.any():
             self._take_noise(come.only(noise & ~counted.duplicate), columns, slots)
         useful = audio & ~counted.duplicate & self.listening[come.rows]
         follows, behind = counted.follows, counted.behind
         if not useful.all():
             come, follows, behind = come.only(useful), follows[useful], behind[useful]
-            if not come.rows.size:
-                return
             first = None if first is None else firsts(come.rows)
+        if come.rows.size:
+            self._take_audio(tick, come, follows, behind, first, columns, slots)
+        # Where the timestamps jumped with the numbers, they say so when they are believed.
+        self.resyncs[jumped] += (self._strange[jumped] == 0) & (self.resyncs[jumped] == resyncs)
+
+    def _take_audio(
+        self,
+        tick: int,
+        come: Arrivals,
+        follows: Bool,
+        behind: Bool,
+        first: Bool | None,
+        columns: Columns,
+        slots: UInt8,
+    ) -> None:
         ahead = (come.timestamp - self.play_timestamp[come.rows]).view(np.int32)
         if (ahead < 0).any():
             ahead = self._rescue(come.rows, ahead)
@@ -296,7 +289,7 @@ class Streams(ColumnSet):
             first = None if first is None else firsts(come.rows)
         self._file(tick, come, ahead, follows, first, columns, slots)
 
-    def _take_noise(self, come: _Arrivals, columns: Columns, slots: UInt8) -> None:
+    def _take_noise(self, come: Arrivals, columns: Columns, slots: UInt8) -> None:
         """RFC 3389 §4: the first byte is the level. Where it was not negotiated it is plain silence."""
         if not come.rows.size:
             return
@@ -308,7 +301,7 @@ class Streams(ColumnSet):
     def _file(
         self,
         tick: int,
-        come: _Arrivals,
+        come: Arrivals,
         ahead: Int32,
         follows: Bool,
         first: Bool | None,
@@ -341,7 +334,7 @@ class Streams(ColumnSet):
 
     # What does not fit
 
-    def _meet(self, tick: int, come: _Arrivals, strangers: Index) -> None:
+    def _meet(self, tick: int, come: Arrivals, strangers: Index) -> None:
         """Audio with another SSRC than the leg's: the first of all, or a new one."""
         rows = come.rows[strangers]
         unborn = strangers[self.ssrc[rows] == _NO_SSRC]
@@ -368,7 +361,7 @@ class Streams(ColumnSet):
             self.resyncs[row] += 1
             self._begin(tick, np.array([row]), come.only(np.array([at])))
 
-    def _begin(self, tick: int, rows: Index, come: _Arrivals) -> None:
+    def _begin(self, tick: int, rows: Index, come: Arrivals) -> None:
         """New streams; rows occur once."""
         self.ssrc[rows] = come.ssrc
         self.counts.start(rows, come.sequence, tick, come.timestamp)
@@ -405,9 +398,7 @@ class Streams(ColumnSet):
         moved: Int32 = ahead + self._scratch[rows] * FRAME_SAMPLES
         return moved
 
-    def _doubt(
-        self, tick: int, come: _Arrivals, ahead: Int32, fits: Bool, behind: Bool
-    ) -> tuple[Bool, Int32]:
+    def _doubt(self, tick: int, come: Arrivals, ahead: Int32, fits: Bool, behind: Bool) -> tuple[Bool, Int32]:
         """Packets outside the ring: late ones, and the beginnings of another timeline."""
         misfit = np.flatnonzero(~fits)
         rows = come.rows[misfit]
