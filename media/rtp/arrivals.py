@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from media.arrays import Bool, Index, Int32, UInt16, UInt32
 
 
@@ -28,3 +30,22 @@ class Arrivals(NamedTuple):
             self.timestamp[chosen],
             self.size[chosen],
         )
+
+
+def firsts(rows: Index) -> Bool:
+    """Where groups begin in grouped rows."""
+    first = np.ones(len(rows), np.bool_)
+    np.not_equal(rows[1:], rows[:-1], out=first[1:])
+    return first
+
+
+def bounded(rows: Index, most: int) -> Bool:
+    """Which packets are among the first `most` of their legs."""
+    if not rows.size or int(np.bincount(rows).max()) <= most:
+        return np.ones(len(rows), np.bool_)
+    order = np.argsort(rows, kind="stable")
+    starts = np.flatnonzero(firsts(rows[order]))
+    counts = np.diff(np.append(starts, len(rows)))
+    kept = np.empty(len(rows), np.bool_)
+    kept[order] = np.arange(len(rows)) - np.repeat(starts, counts) < most
+    return kept

@@ -19,6 +19,7 @@ import numpy as np
 from media.arrays import Bool, Float32, Index, Int64, UInt16, UInt32, UInt64
 from media.columns import ColumnSet
 from media.protocol import FRAME_SAMPLES
+from media.rtp.arrivals import firsts
 
 MAX_DROPOUT: Final = 3000
 MAX_MISORDER: Final = 100
@@ -30,19 +31,12 @@ class Counted(NamedTuple):
     """What the sequence numbers of a batch say."""
 
     duplicate: Bool
-    follows: Bool
-    """The packet's number comes right after the newest one's before it: nothing was lost between them."""
+    skips: Bool
+    """Numbers are missing between the newest packet before this one and it, or may be."""
     behind: Bool
     """The packet was overtaken by one that came before."""
     jumped: Index
     """Rows whose numbers have moved elsewhere."""
-
-
-def firsts(rows: Index) -> Bool:
-    """Where groups begin in grouped rows."""
-    first = np.ones(len(rows), np.bool_)
-    np.not_equal(rows[1:], rows[:-1], out=first[1:])
-    return first
 
 
 class Counts(ColumnSet):
@@ -63,6 +57,7 @@ class Counts(ColumnSet):
         self._duplicates_before: Int64 = np.zeros(capacity, np.int64)
         self._window: UInt64 = np.zeros(capacity, np.uint64)
         self._transit: UInt32 = np.zeros(capacity, np.uint32)
+        self._broken: Bool = np.zeros(capacity, np.bool_)
         self._expected: Int64 = np.full(capacity, -1, np.int64)
 
     def lost(self, row: int) -> int:
@@ -89,6 +84,7 @@ class Counts(ColumnSet):
     def start(self, rows: Index, sequence: UInt16, tick: int, timestamp: UInt32) -> None:
         """Starts a count with the packets that are about to be counted; rows occur once."""
         self.close(rows)
+        self._broken[rows] = False
         self.first_sequence[rows] = self.highest_sequence[rows] = sequence
         self.rebase(rows, tick, timestamp)
 
@@ -111,24 +107,26 @@ class Counts(ColumnSet):
         if not wild.any():
             return self._count(rows, step, first)
         jumped = self._jump(rows[wild], sequence[wild])
-        duplicate, follows, behind = np.zeros((3, len(rows)), np.bool_)
+        duplicate, skips, behind = np.zeros((3, len(rows)), np.bool_)
+        skips[:] = True
         steps = self._steps(rows, sequence)
         calm = np.flatnonzero(~wild & (steps <= MAX_DROPOUT) & (steps >= -MAX_MISORDER))
         if calm.size:
             some = rows[calm]
             counted = self._count(some, steps[calm], firsts(some))
-            duplicate[calm], follows[calm], behind[calm] = counted[:3]
-        return Counted(duplicate, follows, behind, jumped)
+            duplicate[calm], skips[calm], behind[calm] = counted[:3]
+        return Counted(duplicate, skips, behind, jumped)
 
     def _count(self, rows: Index, step: Int64, first: Bool | None) -> Counted:
         window = self._window[rows]
         if first is None:
-            follows = step == 1
-            if follows.all():
+            skips = step != 1
+            if not skips.any():
                 self._window[rows] = window << _ONE | _ONE
                 self.highest_sequence[rows] += 1
                 self.since_start[rows] += 1
-                return Counted(~follows, follows, ~follows, rows[:0])
+                return Counted(skips, skips, skips, rows[:0])
+            skips = step > 1
             starts = np.arange(len(rows))
             duplicate = np.zeros(len(rows), np.bool_)
             top = np.maximum(step, 0)
@@ -139,7 +137,7 @@ class Counts(ColumnSet):
             change = np.empty_like(step)
             change[1:] = step[1:] - step[:-1]
             change[starts] = step[starts]
-            follows = change == 1
+            skips = change > 1
             duplicate = ~first & (change == 0)
             ends = np.append(starts[1:], len(rows)) - 1
             top = np.maximum(step[ends], 0)
@@ -158,7 +156,33 @@ class Counts(ColumnSet):
         self.highest_sequence[leaders] += top
         np.add.at(self.since_start, rows, ~duplicate)
         np.add.at(self.duplicates, rows, duplicate)
-        return Counted(duplicate, follows, step < 0, rows[:0])
+        return Counted(duplicate, skips, step < 0, rows[:0])
+
+    def unbroken(self, rows: Index, counted: Counted, audio: Bool, first: Bool | None) -> Bool:
+        """Whether nothing was lost between each packet of audio and the newest one before it.
+
+        What comes between them, events and comfort noise, shows losses, too: `_broken` keeps them.
+        """
+        skips = counted.skips
+        leading = audio & ~counted.behind
+        if first is None:
+            follows = ~(skips | self._broken[rows])
+            self._broken[rows] = ~follows & ~leading
+            return follows
+        starts = np.flatnonzero(first)
+        group = np.cumsum(first) - 1
+        skips = skips.copy()
+        skips[starts] |= self._broken[rows[starts]]
+        total = np.cumsum(skips)
+        before: Int64 = (total - skips)[starts]
+        # Skips up to and with the last packet of audio before each one of the group.
+        marks = np.maximum.accumulate(np.where(leading, total, -1))
+        last = np.concatenate(([-1], marks[:-1]))
+        last = np.maximum(last, before[group])
+        ends = np.append(starts[1:], len(rows)) - 1
+        self._broken[rows[starts]] = total[ends] > np.maximum(marks[ends], before)
+        unbroken: Bool = total == last
+        return unbroken
 
     def _jump(self, rows: Index, sequence: UInt16) -> Index:
         """Numbers far from where they should be (A.1: two in a row restart the count)."""

@@ -25,8 +25,8 @@ import numpy as np
 from media.arrays import Bool, Float32, Index, Int16, Int32, Int64, UInt8, UInt32
 from media.columns import ColumnSet
 from media.protocol import FRAME_SAMPLES
-from media.rtp.arrivals import Arrivals
-from media.rtp.counts import Counts, firsts
+from media.rtp.arrivals import Arrivals, bounded, firsts
+from media.rtp.counts import Counts
 from media.rtp.depth import LEAST_DEPTH, MOST_DEPTH, WINDOW_TICKS, Depth
 from media.rtp.packet import Columns
 from media.rtp.playout import Playout
@@ -181,7 +181,10 @@ class Streams(ColumnSet):
         self._scratch[rows] = np.arange(len(rows), dtype=np.int32)
         distinct = bool((self._scratch[rows] == np.arange(len(rows), dtype=np.int32)).all())
         if not distinct:
-            rows, packets = self._bounded(rows, packets)
+            kept = bounded(rows, MOST_OF_A_LEG)
+            if not kept.all():
+                np.add.at(self.refused, rows[~kept], 1)
+                rows, packets = rows[kept], packets[kept]
         every = len(packets) == len(columns.valid)
         valid = columns.valid if every else columns.valid[packets]
         payload_type = columns.payload_type if every else columns.payload_type[packets]
@@ -228,19 +231,6 @@ class Streams(ColumnSet):
             self._take(tick, come, audio, noise, first, columns, slots)
         return events
 
-    def _bounded(self, rows: Index, packets: Index) -> tuple[Index, Index]:
-        """At most `MOST_OF_A_LEG` packets of each leg."""
-        if int(np.bincount(rows).max()) <= MOST_OF_A_LEG:
-            return rows, packets
-        order = np.argsort(rows, kind="stable")
-        starts = np.flatnonzero(firsts(rows[order]))
-        counts = np.diff(np.append(starts, len(rows)))
-        number = np.empty(len(rows), np.intp)
-        number[order] = np.arange(len(rows)) - np.repeat(starts, counts)
-        kept = number < MOST_OF_A_LEG
-        np.add.at(self.refused, rows[~kept], 1)
-        return rows[kept], packets[kept]
-
     def _take(
         self,
         tick: int,
@@ -258,7 +248,7 @@ class Streams(ColumnSet):
         if noise is not None and noise.any():
             self._take_noise(come.only(noise & ~counted.duplicate), columns, slots)
         useful = audio & ~counted.duplicate & self.listening[come.rows]
-        follows, behind = counted.follows, counted.behind
+        follows, behind = self.counts.unbroken(come.rows, counted, useful, first), counted.behind
         if not useful.all():
             come, follows, behind = come.only(useful), follows[useful], behind[useful]
             first = None if first is None else firsts(come.rows)
@@ -343,11 +333,9 @@ class Streams(ColumnSet):
             self._begin(tick, born, come.only(unborn[at]))
             strangers = strangers[self.ssrc[rows] != come.ssrc[strangers]]
             rows = come.rows[strangers]
-        order = np.argsort(rows, kind="stable")
-        starts = np.flatnonzero(firsts(rows[order])) if rows.size else order
-        number = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
         # In turn, so that no leg's flood keeps another leg waiting for ever.
-        chosen = np.roll(order[number < _MOST_STRANGERS_OF_A_LEG], -tick * MOST_SLOW)[:MOST_SLOW]
+        few = np.flatnonzero(bounded(rows, _MOST_STRANGERS_OF_A_LEG))
+        chosen = np.roll(few, -tick * MOST_SLOW)[:MOST_SLOW]
         looked = np.zeros(len(rows), np.bool_)
         looked[chosen] = True
         np.add.at(self.refused, rows[~looked], 1)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from media.arrays import Index, UInt8
 from media.dsp import tones
 from media.dsp.g711 import AMPLITUDE_0_DBM0, DECODE, ENCODE
-from media.rtp.packet import header
+from media.rtp.packet import Columns, header, parse
 from tests.media.network import Network, carry
 from tests.media.streams import Bench, packet, ramp
+from tests.media.test_packet import batch_of
 
 
 def comfort_noise(sequence: int, timestamp: int, level: int = 60, ssrc: int = 1) -> bytes:
     return header(13, sequence, timestamp, ssrc) + bytes([level])
+
+
+def one_packet(made: bytes) -> tuple[Index, Index, Columns, UInt8]:
+    slots, lengths = batch_of([made])
+    return np.zeros(1, np.intp), np.zeros(1, np.intp), parse(slots, lengths), slots
 
 
 def level_dbm0(bench: Bench, first: int, last: int) -> float:
@@ -137,3 +144,37 @@ def test_silence_suppression_costs_no_key() -> None:
     assert [[key for key, _ in leg] for leg in played.keys] == [list(range(10))] * 4
     assert [played.streams.lost(leg) for leg in range(4)] == [0] * 4
     assert played.streams.resyncs.sum() == 0
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_audio_lost_between_events_is_no_silence(together: bool) -> None:
+    """The packets of a key come between those of audio: the gap in their numbers is the audio's."""
+    bench = Bench()
+    bench.streams.event_type[:] = 101
+    for n in range(12):
+        event = header(101, 2 * n + 1, 0, 1) + bytes((5, 10, 0, 160))
+        audio = packet(2 * n, n * 160)
+        if n == 6:
+            bench.step(event)
+        elif together:
+            bench.step(audio, event)
+        else:
+            bench.step(audio)
+            bench.streams.receive(bench.tick, *one_packet(event))
+    for _ in range(2):
+        bench.step()
+    assert bench.valid[8] is False
+    assert bench.streams.playout.concealed[0] == 1
+    assert bench.streams.lost(0) == 1
+
+
+def test_events_in_place_of_audio_are_no_loss() -> None:
+    bench = Bench()
+    bench.streams.event_type[:] = 101
+    for n in range(14):
+        event = header(101, n, 6 * 160, 1) + bytes((5, 10, 0, 160))
+        bench.step(event if 6 <= n < 11 else packet(n, n * 160))
+    for _ in range(2):
+        bench.step()
+    assert bench.streams.playout.concealed[0] == 0
+    assert bench.streams.lost(0) == 0
