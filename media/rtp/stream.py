@@ -139,7 +139,7 @@ class Streams(ColumnSet):
 
     def last_sequence(self, row: int) -> int:
         """The highest sequence number of the stream that the leg's `ssrc` names."""
-        return int(self._last_sequence[row]) & 0xFFFF
+        return int(self.counts.highest_sequence[row]) & 0xFFFF
 
     def lost(self, row: int) -> int:
         """Packets that a leg's peer sent and that never came (RFC 3550 A.3)."""
