@@ -31,6 +31,7 @@ from media.rtp.depth import LEAST_DEPTH, MOST_DEPTH, WINDOW_TICKS, Depth
 from media.rtp.packet import Columns
 from media.rtp.playout import Playout
 from media.rtp.ring import Ring
+from media.rtp.sockets import BATCH
 
 NO_TYPE: Final = 255
 COMFORT_NOISE_TYPE: Final = 13
@@ -47,6 +48,7 @@ MOST_SLOW: Final = 256
 #: Frames by which a timeline goes back for a late packet: after a longer hole the detector has let go of a key.
 _MOST_RESCUED: Final = 6
 _NO_SSRC: Final = -1
+_NUMBERS: Final = np.arange(BATCH, dtype=np.int32)
 
 
 class Events(NamedTuple):
@@ -109,6 +111,8 @@ class Streams(ColumnSet):
         self._strange: Int32 = np.zeros(capacity, np.int32)
         self._strange_ticks: Int32 = np.zeros(capacity, np.int32)
         self._strange_tick: Int64 = np.full(capacity, -1, np.int64)
+        self._suspicious = False
+        """Whether any leg has packets that did not fit, or a candidate."""
         self._scratch: Int32 = np.zeros(capacity, np.int32)
 
     @property
@@ -178,8 +182,9 @@ class Streams(ColumnSet):
         Returns:
             The telephone-event packets, not looked into.
         """
-        self._scratch[rows] = np.arange(len(rows), dtype=np.int32)
-        distinct = bool((self._scratch[rows] == np.arange(len(rows), dtype=np.int32)).all())
+        number = _NUMBERS[: len(rows)]
+        self._scratch[rows] = number
+        distinct = bool((self._scratch[rows] == number).all())
         if not distinct:
             kept = bounded(rows, MOST_OF_A_LEG)
             if not kept.all():
@@ -302,8 +307,10 @@ class Streams(ColumnSet):
         left = self.ring.write(rows, ahead, slots, come.packets, columns.offset[come.packets], come.size)
         if left.size:
             np.add.at(self.refused, rows[left], 1)
-        self._strange[rows] = self._strange_ticks[rows] = 0
-        self._candidate[rows] = _NO_SSRC
+        if self._suspicious:
+            self._strange[rows] = self._strange_ticks[rows] = 0
+            self._candidate[rows] = _NO_SSRC
+            self._suspicious = bool(self._strange.any() or (self._candidate != _NO_SSRC).any())
         self.counts.note_transit(rows, tick, timestamp, first)
         self.depth.note(rows, ahead, distinct=first is None)
         self.playout.speak(rows, timestamp)
@@ -326,6 +333,7 @@ class Streams(ColumnSet):
 
     def _meet(self, tick: int, come: Arrivals, strangers: Index) -> None:
         """Audio with another SSRC than the leg's: the first of all, or a new one."""
+        self._suspicious = True
         rows = come.rows[strangers]
         unborn = strangers[self.ssrc[rows] == _NO_SSRC]
         if unborn.size:
@@ -388,6 +396,7 @@ class Streams(ColumnSet):
 
     def _doubt(self, tick: int, come: Arrivals, ahead: Int32, fits: Bool, behind: Bool) -> tuple[Bool, Int32]:
         """Packets outside the ring: late ones, and the beginnings of another timeline."""
+        self._suspicious = True
         misfit = np.flatnonzero(~fits)
         rows = come.rows[misfit]
         late = ahead[misfit] <= -come.size[misfit]
