@@ -100,6 +100,7 @@ def _add_leg(engine: Engine, command: AddLeg) -> list[AnyEvent]:
         raise
     engine.transmitter.add(leg.row, index)
     engine.streams.last_tick[leg.row] = engine.ticks
+    engine.streams.comfort_noise[leg.row] = command.comfort_noise
     engine.policy.assign(leg, key)
     _negotiate(engine, leg, command.ptime_ms)
     _negotiate_reports(engine, leg, command)
@@ -127,6 +128,7 @@ def _update_leg(engine: Engine, command: UpdateLeg) -> list[AnyEvent]:
     leg.direction, leg.symmetric, leg.dtmf = command.direction, command.symmetric, command.dtmf
     leg.secure = command.srtp is not None
     engine.streams.last_tick[leg.row] = engine.ticks
+    engine.streams.comfort_noise[leg.row] = command.comfort_noise
     _negotiate(engine, leg, command.ptime_ms)
     _negotiate_reports(engine, leg, command)
     return []

@@ -69,7 +69,7 @@ class Engine:
     Args:
         sockets: bound UDP sockets; `AddLeg.socket` is an index into them. They stay the caller's.
         rng: for SSRCs, sequence numbers and comfort noise.
-        depth_ms: how long after its arrival a packet is played.
+        depth_ms: how long after its arrival a leg's first packet is played; later ones as jitter demands.
         timeout_s: quiet time after which `RTPTimeout` is said.
         latch_window_s: how long a symmetric leg waits for its source.
         dtmf_params: limits of the detector.
@@ -126,7 +126,6 @@ class Engine:
         self.packets_sent = 0
         self.faults = 0
         self._refused_before = dict.fromkeys(_REFUSED, 0)
-        self._depth_samples = depth_ms * 8
         self._timeout_s = timeout_s
         self._params = dtmf_params or dtmf.DTMFParams()
         self._detector = dtmf.DTMFState(capacity)
@@ -217,7 +216,7 @@ class Engine:
         row, streams = leg.row, self.streams
         received, lost, late = int(streams.received[row]), streams.lost(row), int(streams.late[row])
         remote = self.reports.figures(row)
-        buffer_ms = self._depth_samples / 8
+        buffer_ms = float(streams.depth.wait[row]) / 8
         return LegStatistics(
             leg=leg.number,
             packets_received=received,
@@ -230,6 +229,11 @@ class Engine:
             keys_rfc4733=int(self.keys_rfc4733[row]),
             packets_foreign=int(self.policy.foreign[row]),
             srtp_failed=int(self.secure.failed[row]),
+            packets_duplicate=int(streams.counts.duplicates[row]),
+            resyncs=int(streams.resyncs[row]),
+            frames_concealed=int(streams.playout.concealed[row]),
+            buffer_ms=round(buffer_ms, 1),
+            clock_ppm=round(streams.depth.clock_ppm(row), 1),
             round_trip_ms=remote.round_trip_ms,
             remote_lost=remote.lost,
             remote_jitter_ms=remote.jitter_ms,
@@ -362,7 +366,7 @@ class Engine:
             timestamp = press.timestamp
             if press.ssrc != self.streams.ssrc[press.row]:
                 # Another clock than the audio's, or no audio yet: now is the best that is known.
-                timestamp = (int(self.streams.play_timestamp[press.row]) + self._depth_samples) & 0xFFFFFFFF
+                timestamp = self.streams.now(press.row)
             self._key(press.row, KeyWay.RFC4733, press.key, timestamp, events)
 
     def _detect(self, legs: int, valid: tuple[Bool, Bool], events: list[AnyEvent]) -> None:
@@ -371,12 +375,15 @@ class Engine:
                 continue
             # The timelines have moved on to the next frame already.
             start = int(self.streams.play_timestamp[press.row]) - FRAME_SAMPLES + press.start
-            self._key(press.row, KeyWay.INBAND, press.key, start & 0xFFFFFFFF, events)
+            hole = self.streams.playout.hole_before(press.row, start)
+            self._key(press.row, KeyWay.INBAND, press.key, start & 0xFFFFFFFF, events, hole)
 
-    def _key(self, row: int, way: KeyWay, key: int, timestamp: int, events: list[AnyEvent]) -> None:
+    def _key(
+        self, row: int, way: KeyWay, key: int, timestamp: int, events: list[AnyEvent], hole: int = 0
+    ) -> None:
         counter = self.keys_inband if way is KeyWay.INBAND else self.keys_rfc4733
         counter[row] += 1
-        if not self.keys.accept(row, way, key, timestamp):
+        if not self.keys.accept(row, way, key, timestamp, hole):
             return
         leg = self.legs.by_row[row]
         events.append(KeyPressed(leg=leg.number, key=key, way=way, timestamp=timestamp))

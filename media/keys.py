@@ -23,6 +23,7 @@ class _Press:
     way: KeyWay
     key: int
     timestamp: int
+    hole: int = 0
     paired: bool = False
 
 
@@ -36,7 +37,7 @@ class Deduplicator:
         """Forgets a leg."""
         self._recent.pop(row, None)
 
-    def accept(self, row: int, way: KeyWay, key: int, timestamp: int) -> bool:
+    def accept(self, row: int, way: KeyWay, key: int, timestamp: int, hole: int = 0) -> bool:
         """Whether this is a press of its own and not the other way's word of an earlier one.
 
         Args:
@@ -44,14 +45,16 @@ class Deduplicator:
             way: how it came.
             key: telephone-event code.
             timestamp: start of the press on the leg's receive timeline, RTP units.
+            hole: samples lost right before that, in which it may have started.
         """
         recent = self._recent.setdefault(row, collections.deque(maxlen=_REMEMBERED))
-        press = _Press(way, key, timestamp)
+        press = _Press(way, key, timestamp, hole)
         nearest, least = None, TOLERANCE_SAMPLES + 1
         for other in recent:
             if other.paired or other.way is way or other.key != key:
                 continue
-            apart = abs((timestamp - other.timestamp + 0x80000000) % 0x100000000 - 0x80000000)
+            later = (timestamp - other.timestamp + 0x80000000) % 0x100000000 - 0x80000000
+            apart = max(later - hole, -later - other.hole, 0)
             if apart < least:
                 nearest, least = other, apart
         if nearest is not None:

@@ -199,7 +199,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--report-fds", default="", help="RTCP sockets, one beside each of --fds, the same way"
     )
     parser.add_argument("--affinity", type=int, help="CPU to stay on")
-    parser.add_argument("--jitter-ms", type=int, default=40, help="playing delay of received audio")
+    parser.add_argument("--jitter-ms", type=int, default=40, help="playing delay of a leg's first audio")
     parser.add_argument("--rtp-timeout-s", type=float, default=30.0, help="quiet time before RTPTimeout")
     parser.add_argument(
         "--latch-window-s",

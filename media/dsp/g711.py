@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from media.arrays import Index, Int16, Int32, UInt8
+from media.arrays import Index, Int16, Int32, UInt8, UInt32
 
 #: Code that decodes to (nearly) nothing, by law index: positive zero of µ-law, the smallest step of A-law.
 SILENCE_CODES: Final = (0xFF, 0xD5)
@@ -67,12 +67,22 @@ DECODE: Final[tuple[Int16, Int16]] = (_decode_mulaw(), _decode_alaw())
 ENCODE: Final[tuple[UInt8, UInt8]] = (_encode_mulaw(), _encode_alaw())
 
 
+def _pairs(law: int) -> UInt32:
+    """Two codes as they lie in memory → two samples: half the look-ups, in a table that fits the L2 cache."""
+    both = np.arange(65536, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
+    return np.ascontiguousarray(DECODE[law][both]).view(np.uint32).reshape(-1)
+
+
+_PAIRS: Final[tuple[UInt32, UInt32]] = (_pairs(0), _pairs(1))
+
+
 def decode(codes: UInt8, alaw_rows: Index, out: Int16) -> None:
-    """Codes `(legs, samples)` to samples in `out`; µ-law but for the rows named."""
+    """Codes `(legs, samples)`, an even number of samples, to samples in `out`; µ-law but for the rows named."""
     all_alaw = len(alaw_rows) == len(codes)
-    DECODE[all_alaw].take(codes, out=out, mode="wrap")
+    pairs = codes.view(np.uint16)
+    _PAIRS[all_alaw].take(pairs, out=out.view(np.uint32), mode="wrap")
     if alaw_rows.size and not all_alaw:
-        out[alaw_rows] = DECODE[1].take(codes[alaw_rows])
+        out[alaw_rows] = _PAIRS[1].take(pairs[alaw_rows]).view(np.int16)
 
 
 def encode(samples: Int16, alaw_rows: Index, out: UInt8) -> None:

@@ -482,3 +482,43 @@ def test_command_that_explodes_is_refused_and_silences(monkeypatch: pytest.Monke
         assert len(of_type(answer, LegFault)) == 2
         bridge.speak()
         assert bridge.heard() == 0
+
+
+def test_one_press_by_both_ways_is_one_key_on_a_bad_network() -> None:
+    """Loss of 5 % and 60 ms of jitter: depth moves, starts are lost, and neither way counts a press twice."""
+    from media.dsp.g711 import ENCODE
+
+    rng = np.random.default_rng(12)
+    keys = [int(key) for key in rng.integers(0, 12, 40)]
+    parts = [np.concatenate((tones.dtmf_tone(key, 100), tones.silence(140))) for key in keys]
+    codes = ENCODE[0][np.concatenate(parts).view(np.uint16)].reshape(-1, 160)
+    arriving: dict[int, list[bytes]] = {}
+    sequence = 0
+    for tick, frame in enumerate(codes):
+        made = [header(0, sequence, tick * 160, 5) + frame.tobytes()]
+        sequence += 1
+        within = tick % 12
+        if within < 7:
+            end, duration = within >= 4, min(within + 1, 5) * 160
+            payload = bytes((keys[tick // 12], 0x8A if end else 0x0A)) + duration.to_bytes(2, "big")
+            made.append(header(101, sequence, (tick - within) * 160, 5, marker=within == 0) + payload)
+            sequence += 1
+        for packet in made:
+            if tick == 0 or rng.random() >= 0.05:
+                arriving.setdefault(tick + int(rng.integers(0, 4)), []).append(packet)
+    with udp_socket() as peer, udp_socket() as ours:
+        switch = Engine([ours], capacity=8)
+        add(switch, 1, remote_of(peer), comfort_noise=True)
+        events = []
+        for tick in range(len(codes) + 20):
+            for packet in arriving.get(tick, []):
+                peer.sendto(packet, ours.getsockname())
+            events += switch.tick()
+        assert keys_of(events) == keys
+        statistics = switch.leg_statistics(switch.legs[1])
+        assert statistics.keys_inband == statistics.keys_rfc4733 == len(keys)
+        assert statistics.packets_lost > 0
+        assert statistics.frames_concealed > 0
+        assert statistics.resyncs == 0
+        assert 20 <= statistics.buffer_ms <= 200
+        assert 10 < statistics.jitter_ms < 40
