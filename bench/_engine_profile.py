@@ -73,7 +73,7 @@ def _watch(timers: _Timers, engine: Engine) -> None:
     timers.watch(streams, "play", "play out")
     timers.watch(g711, "decode", "  decode")
     timers.watch(engine, "_detect", "detect")
-    timers.watch(dtmf.DTMFState, "take", "  take in")
+    timers.watch(dtmf.DTMFState, "project", "  project")
     timers.watch(engine, "_mix", "mask and mix")
     timers.watch(transmitter, "send", "encode and send")
     timers.watch(g711, "encode", "  encode")

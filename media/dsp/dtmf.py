@@ -98,6 +98,8 @@ _EXPECTED_TURN: Final = (2 * np.pi * HOP / SAMPLE_RATE_HZ * _FREQUENCIES.astype(
     np.float32
 )
 _OUTPUTS: Final = len(_DESIGN.projection)
+#: Their samples as floats are 100 kB.
+_LEGS_AT_ONCE: Final = 128
 #: Pattern of a window that arrived whole.
 _WHOLE: Final = 7
 _KEYPAD: Final = np.array(KEYPAD, np.int8)
@@ -118,7 +120,7 @@ class DTMFState:
     """
 
     def __init__(self, capacity: int) -> None:
-        self.samples: Float32 = np.zeros((capacity, SPAN), np.float32)
+        self.samples: Int16 = np.zeros((capacity, SPAN), np.int16)
         self.blocks: Float32 = np.zeros((capacity, _BLOCKS), np.float32)
         self.hop: Float32 = np.zeros((_OUTPUTS + 1, capacity), np.float32)
         self.spare: Float32 = np.zeros((_OUTPUTS + 1, capacity), np.float32)
@@ -128,6 +130,7 @@ class DTMFState:
         self.key: Int8 = np.full(capacity, -1, np.int8)
         self.peak: Float32 = np.zeros((2, capacity), np.float32)
         self.missing: Int16 = np.zeros(capacity, np.int16)
+        self._window: Float32 = np.zeros((_LEGS_AT_ONCE, WINDOW), np.float32)
 
     def clear(self, row: int) -> None:
         """Overwrites all that is known of a leg."""
@@ -139,19 +142,31 @@ class DTMFState:
         self.patterns[row] = 0
         self.key[row] = -1
         self.missing[row] = 0
+        self._window[:] = 0
 
-    def take(self, frames: Int16, valid: tuple[Bool, Bool]) -> Float32:
-        """Appends a frame to the legs' samples; what did not arrive is zeros. Returns the hops' energies."""
-        legs = len(frames)
-        samples, blocks = self.samples[:legs], self.blocks[:legs]
+    def take(self, frames: Int16, valid: tuple[Bool, Bool]) -> None:
+        """Appends a frame to the legs' samples; what did not arrive is zeros."""
+        samples = self.samples[: len(frames)]
         samples[:, :HISTORY] = samples[:, FRAME_SAMPLES:]
         samples[:, HISTORY:] = frames
         for half, there in enumerate(valid):
             if not there.all():
                 samples[~there, HISTORY + half * HOP : HISTORY + (half + 1) * HOP] = 0
-        fresh = samples[:, HISTORY:].reshape(legs, _NEW_BLOCKS, BLOCK)
+
+    def project(self, legs: int) -> Float32:
+        """Outputs of the frame's last hop, into `spare`. Returns the energies of all hops.
+
+        Some legs at a time: their samples as floats then stay in the cache that the product reads them from.
+        """
+        blocks = self.blocks[:legs]
         blocks[:, :-_NEW_BLOCKS] = blocks[:, _NEW_BLOCKS:]
-        np.einsum("lbs,lbs->lb", fresh, fresh, out=blocks[:, -_NEW_BLOCKS:])
+        for start in range(0, legs, _LEGS_AT_ONCE):
+            some = slice(start, min(start + _LEGS_AT_ONCE, legs))
+            window = self._window[: some.stop - start]
+            window[:] = self.samples[some, SPAN - WINDOW :]
+            np.matmul(_DESIGN.projection, window.T, out=self.spare[:_OUTPUTS, some])
+            fresh = window[:, -FRAME_SAMPLES:].reshape(-1, _NEW_BLOCKS, BLOCK)
+            np.einsum("lbs,lbs->lb", fresh, fresh, out=blocks[some, -_NEW_BLOCKS:])
         energies: Float32 = _DESIGN.energy @ blocks.T
         return energies
 
@@ -178,12 +193,12 @@ def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Boo
         The keys that began, in order of time.
     """
     legs = len(frames)
-    energies = state.take(frames, valid)
+    state.take(frames, valid)
+    energies = state.project(legs)
     middle = (state.patterns[:legs] << 1 | valid[0]) & _WHOLE
     patterns = (middle << 1 | valid[1]) & _WHOLE
     now, squares = state.spare[:, :legs], state.squares[:, :legs]
     outputs = now[:_OUTPUTS]
-    np.matmul(_DESIGN.projection, state.samples[:legs, HOP:].T, out=outputs)
     now[_OUTPUTS] = energies[1]
     np.multiply(outputs, outputs, out=squares)
     coarse = _is_coarse(params, _power(squares), energies[1])
@@ -194,7 +209,9 @@ def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Boo
     if rows.size:
         hops = np.empty((1 + HOPS, _OUTPUTS + 1, len(rows)), np.float32)
         state.hop.take(rows, axis=1, out=hops[0], mode="clip")
-        np.matmul(_DESIGN.projection, state.samples[rows, :WINDOW].T, out=hops[1, :_OUTPUTS])
+        np.matmul(
+            _DESIGN.projection, state.samples[rows, :WINDOW].T.astype(np.float32), out=hops[1, :_OUTPUTS]
+        )
         hops[1, _OUTPUTS] = energies[0].take(rows)
         now.take(rows, axis=1, out=hops[2], mode="clip")
         pattern = np.stack((state.patterns.take(rows), middle.take(rows), patterns.take(rows)))
