@@ -15,6 +15,7 @@ its mask is set again, and a `LegFault` for each leg. The engine itself goes on.
 from __future__ import annotations
 
 import collections
+import random
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -116,7 +117,7 @@ class Engine:
             capacity,
             self.streams,
             self.transmitter,
-            rng=self.rng.spawn(1)[0],
+            rng=random.Random(int(self.rng.spawn(1)[0].integers(1 << 62))),
             clock=wall_clock,
         )
         self.keys = Deduplicator()
@@ -288,7 +289,7 @@ class Engine:
             self._pcm[:legs] = 0
             out[:] = 0
         self._guard(lambda: self._send(out), events)
-        self._guard(self._exchange_reports, events)
+        self._guard(lambda: self.reports.exchange(self.ticks), events)
         self._guard(lambda: self._check_timeouts(events), events)
         if self._owed:
             self._guard(lambda: self._report(events), events)
@@ -410,10 +411,6 @@ class Engine:
 
     def _send(self, out: Int16) -> None:
         self.packets_sent += self.transmitter.send(out, self.legs.alaw_rows)
-
-    def _exchange_reports(self) -> None:
-        self.reports.poll(self.ticks)
-        self.reports.send_due(self.ticks)
 
     def _check_timeouts(self, events: list[AnyEvent]) -> None:
         if self.ticks % _TIMEOUT_CHECK_TICKS:

@@ -1,4 +1,4 @@
-"""The RTCP sockets beside the RTP ports: few packets, so one question to the kernel in a tick for all of them.
+"""The RTCP sockets beside the RTP ports: few packets, so one question to the kernel for all of them.
 
 Reports come a thousand times more rarely than audio. What is ready is asked for once (epoll where there is
 one); only sockets that hold something are read, packet by packet, with the time at which the kernel got it:
@@ -17,10 +17,10 @@ from typing import Final, NamedTuple
 from media.protocol import TICK_MS
 from media.rtp.rtcp import LONGEST
 
-#: Packets taken from one socket, and from all, in a tick. 64 legs send 13 a second; beyond it is a flood, whose
+#: Packets taken from one socket, and from all, at once. 64 legs send 13 a second; beyond it is a flood, whose
 #: rest stays in that socket's buffer and is dropped there by the kernel.
-MOST_PER_SOCKET: Final = 64
-MOST_PER_TICK: Final = 256
+MOST_PER_SOCKET: Final = 256
+MOST_AT_ONCE: Final = 512
 
 _SO_TIMESTAMPNS: Final = 35
 _TIMESPEC: Final = struct.Struct("@ll")
@@ -68,7 +68,7 @@ class ReportReader:
             return
         self._turn += 1
         turn = self._turn % len(ready)
-        left = MOST_PER_TICK
+        left = MOST_AT_ONCE
         for key, _ in ready[turn:] + ready[:turn]:
             sock, index = key.fileobj, key.data
             assert isinstance(sock, socket.socket)
