@@ -11,8 +11,8 @@ so that depth settles at the jitter's peak and 20 ms. The wishes of the last kin
 arise: when nothing but concealment was played since the late packet's turn, the timeline goes back and plays it
 (`media.rtp.stream`). What remains waits here for a frame where nobody hears it:
 
-- silence before, in and after the frame, 60 ms of it before one is left out, so that no pause between two keys
-  is cut to nothing (ITU-T Q.24: 30 ms);
+- silence before, in and after the frame, 100 ms of it before one is left out, so that no pause between two keys
+  is cut to nothing (ITU-T Q.24: 30 ms) and no word's end;
 - silence suppressed by the peer;
 - for a frame more that is wanted at once, also a hole: it is concealed and its packet waited for;
 - after three seconds without silence, anything softer than the softest tone that the detector takes, and after
@@ -43,8 +43,9 @@ _UNKNOWN: Final = 1 << 20
 #: Legs with a wish that are looked at in one tick, in turn.
 MOST_ADJUSTED: Final = 256
 _MOST_WANTED: Final = 2
-_QUIET_TO_ADD: Final = 2
-_QUIET_TO_DROP: Final = 3
+#: Frames of silence before one is added, or left out: what a voice's or a tone's end takes, and a pause (Q.24).
+_QUIET_TO_ADD: Final = 4
+_QUIET_TO_DROP: Final = 5
 _PATIENT_TICKS: Final = 150
 _IMPATIENT_TICKS: Final = 500
 #: A delay that changes by more than this has changed its route, not its clock.
@@ -149,7 +150,8 @@ class Depth(ColumnSet):
     def ask(self, rows: Index, frames: Int32) -> None:
         """Packets have come this much too late and could not be saved."""
         wanted = np.minimum(np.minimum(frames, _MOST_WANTED), self.room(rows))
-        some = wanted > 0
+        # No buffer could have had what is later still, or its timestamp says nothing of when it was sent.
+        some = (wanted > 0) & (frames <= MOST_DEPTH // FRAME_SAMPLES)
         np.maximum.at(self.want, rows[some], wanted[some].astype(np.int8))
         self.urgent[rows[some]] = True
 

@@ -60,6 +60,13 @@ class Ring:
         """Nothing of some legs is waiting any more (their timelines start anew)."""
         self.present[:, rows] = 0
 
+    def forget_beyond(self, rows: Index, frames: Index) -> None:
+        """Nothing waits any more behind the next few frames; each row once."""
+        steps = np.arange(SLOTS)[:, None]
+        slots = (self.head[rows] + steps) & _MASK
+        beyond = steps >= frames
+        self.present[slots[beyond], np.broadcast_to(rows, slots.shape)[beyond]] = 0
+
     def move(self, rows: Index, frames: Index | int) -> None:
         """Moves playing positions; forwards, what is passed over is given up.
 

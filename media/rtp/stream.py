@@ -369,7 +369,8 @@ class Streams(ColumnSet):
         wanted = np.where(learned > 0, np.clip(learned, LEAST_DEPTH, MOST_DEPTH), self._first_depth)
         self.play_timestamp[rows] = timestamp - wanted.astype(np.uint32)
         self._next_timestamp[rows] = timestamp
-        self.ring.forget(rows)
+        # What still waits is played first: the new begins where the old ends.
+        self.ring.forget_beyond(rows, (wanted // FRAME_SAMPLES).astype(np.intp))
         self.depth.start(rows, wanted.astype(np.float32))
         self.playout.start(rows)
         self._strange[rows] = self._strange_ticks[rows] = 0

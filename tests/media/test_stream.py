@@ -195,3 +195,24 @@ def test_growing_keeps_what_waits() -> None:
     for _ in range(5):
         bench.step()
     expect(bench, 320)
+
+
+def test_new_stream_begins_where_the_old_one_ends() -> None:
+    """Of a change of SSRC only the packet is lost that was needed to believe it."""
+    bench = Bench()
+    for n in range(5):
+        bench.step(packet(n, n * 160))
+    for n in range(5):
+        bench.step(packet(900 + n, 777_760 + n * 160, ssrc=2))
+    assert bench.valid[2:] == [True] * 5 + [False] + [True] * 2
+    assert np.array_equal(np.concatenate(bench.played[2:7]), g711.DECODE[0][ramp(800)])
+    assert np.array_equal(np.concatenate(bench.played[8:]), g711.DECODE[0][ramp(320, 777_920)])
+
+
+def test_packets_of_a_jump_do_not_deepen_the_buffer() -> None:
+    bench = Bench()
+    for jump in range(6):
+        for n in range(10):
+            bench.step(packet(jump * 10 + n, n * 160 - jump * 100_000 & 0xFFFFFFFF))
+    assert bench.streams.resyncs[0] == 5
+    assert bench.streams.depth.wait[0] <= 320
