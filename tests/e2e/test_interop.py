@@ -108,7 +108,7 @@ async def pay_from_baresip(
             await customer.pay(session["identification_number"])
         await peer.ended()
         done.heard, done.log = peer.heard, peer.log()
-        done.call = await stage.find_call(peer.call_id)
+        done.call = await stage.find_call(peer.call_id, figures=True)
         return done
 
 

@@ -83,7 +83,7 @@ async def pay(own: Stage, way: KeyWay) -> tuple[PhoneCall, Ended, list[bytes]]:
     await customer.enter_card(VISA)
     await customer.confirm()
     cause = await call.ended(40)
-    return call, Ended(session, cause, await own.find_call(call.sip.call_id)), keys
+    return call, Ended(session, cause, await own.find_call(call.sip.call_id, figures=True)), keys
 
 
 async def pay_over_srtp(stage: Stage) -> SecuredSwitch:
