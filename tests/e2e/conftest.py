@@ -150,8 +150,9 @@ class Stage:
         """The record of a call, once it has ended; with the `figures` of its RTP, which a worker says at the end."""
         (found,) = await self.until(
             "SELECT c.id FROM leg l JOIN call c ON c.id = l.call"
-            f" WHERE l.sip_call_id = ? AND c.ended_at IS NOT NULL {"AND l.rtp <> '{}'" if figures else ''}",
+            " WHERE l.sip_call_id = ? AND c.ended_at IS NOT NULL AND (l.rtp <> '{}' OR NOT ?)",
             sip_call_id,
+            figures,
             timeout_s=timeout_s,
         )
         return await self.switch.get(f"/v1/calls/{found}")
