@@ -25,7 +25,7 @@ PIECE_SAMPLES = 2_000
 #: Normalised correlation of a piece with the place where it stands in the other recording.
 SAME_PIECE = 0.9
 #: Share of the pieces; of two messages without a phrase in common less than 0.1 is found.
-SAME_MESSAGE = 0.2
+SAME_MESSAGE = 0.5
 
 
 @dataclass(frozen=True)
