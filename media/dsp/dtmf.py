@@ -8,7 +8,8 @@ short cannot do by magnitude alone, and tells by how much the window weighs an o
 released when its own tones fall well below their peak.
 
 Lost audio arrives as zeros and is known: the sums that a window would have had without it are looked up by
-the pattern of its missing hops, so that a gap in the middle neither releases a key nor makes one.
+the pattern of its missing hops, so that a gap in the middle neither releases a key nor makes one. What a gap
+leaves of a short tone may be too little for any window: `media.dsp.dtmf_holes` looks at both sides of it.
 
 The state of a leg is a column of `DTMFState`; the caller owns it, `detect` advances it.
 """
@@ -21,6 +22,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from media.arrays import Bool, Float32, Index, Int8, Int16, UInt8
+from media.dsp import dtmf_holes
 from media.dsp.g711 import AMPLITUDE_0_DBM0
 from media.dsp.tones import COLUMN_FREQUENCIES_HZ, KEYPAD, ROW_FREQUENCIES_HZ
 from media.protocol import FRAME_SAMPLES, SAMPLE_RATE_HZ
@@ -40,6 +42,9 @@ class DTMFParams:
     min_level_dbm0: float = -34.0
     purity: float = 0.87
     """Least share of a window's energy in the two tones; 15 dB S/N leaves 0.97."""
+    max_purity: float = 1.07
+    """Most of it: two tones hold no more than everything. Where what is taken for a tone is two of a voice's
+    partials, its frequency, its place under the window and so its power come out wrong; 5 % loss leaves 1.06."""
     max_twist_db: float = 5.5
     """Column tone over row tone; 4 dB must pass."""
     max_reverse_twist_db: float = 9.5
@@ -122,12 +127,18 @@ class DTMFState:
         self.key: Int8 = np.full(capacity, -1, np.int8)
         self.peak: Float32 = np.zeros((2, capacity), np.float32)
         self.missing: Int16 = np.zeros(capacity, np.int16)
+        self.before_hole: Int16 = np.zeros((capacity, HISTORY), np.int16)
+        self.hole: Int8 = np.zeros(capacity, np.int8)
+        """Frames in a row that did not arrive."""
+        self.holes = False
+        """Whether any leg has one."""
         self._samples: Float32 = np.zeros((_LEGS_AT_ONCE, WINDOW), np.float32)
         self._weighted: Float32 = np.zeros((_LEGS_AT_ONCE, WINDOW), np.float32)
 
     def clear(self, row: int) -> None:
         """Overwrites all that is known of a leg."""
-        self.history[row] = 0
+        self.history[row] = self.before_hole[row] = 0
+        self.hole[row] = 0
         for column in (self.hop, self.spare, self.squares, self.peak):
             column[:, row] = 0
         self.coarse[row] = False
@@ -220,6 +231,8 @@ def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Boo
             hops[:, :_OUTPUTS], _power(np.square(hops[:, :_OUTPUTS])), hops[:, _OUTPUTS], pattern
         )
         presses = _look(state, params, rows, windows)
+    if state.holes or not (valid[0].all() and valid[1].all()):
+        presses += _bridge(state, params, frames, valid)
     state.keep(frames, valid)
     state.hop, state.spare = state.spare, state.hop
     state.coarse[:legs] = coarse
@@ -263,6 +276,32 @@ def _look(state: DTMFState, params: DTMFParams, rows: Index, windows: _Windows) 
             if pressed.size:
                 _hold(params, keys, windows, range(hop + 1, HOPS), pressed, likely)
     state.key[rows], state.peak[:, rows], state.missing[rows] = keys.key, keys.peak, keys.missing
+    return presses
+
+
+def _bridge(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Bool, Bool]) -> list[Press]:
+    """Keys in two pieces at either side of a hole that has just ended, and where holes begin."""
+    legs = len(frames)
+    hole, whole = state.hole[:legs], valid[0] & valid[1]
+    ended = np.flatnonzero(whole & (hole > 0) & (hole <= dtmf_holes.MOST_MISSING))[: dtmf_holes.MOST_A_TICK]
+    presses: list[Press] = []
+    if ended.size:
+        limits = params.max_reverse_twist_db, params.max_twist_db
+        found = dtmf_holes.bridge(state.before_hole[ended], frames[ended], params.min_level_dbm0, limits)
+        rows = ended[found.at]
+        fresh = np.flatnonzero(state.key[rows] != found.key)
+        for at in fresh.tolist():
+            start = -int(found.before[at]) - int(hole[rows[at]]) * FRAME_SAMPLES
+            presses.append(Press(int(rows[at]), int(found.key[at]), start))
+        rows = rows[fresh]
+        state.key[rows] = found.key[fresh]
+        state.peak[:, rows] = np.square(found.amplitude[:, fresh] * (_DESIGN.sums[7] / 2))
+        state.missing[rows] = 0
+    gone = ~valid[0] & ~valid[1]
+    begins = np.flatnonzero(gone & (hole == 0))
+    state.before_hole[begins] = state.history[begins]
+    hole[:] = np.where(gone, np.minimum(hole + 1, dtmf_holes.MOST_MISSING + 1), 0)
+    state.holes = bool(hole.any())
     return presses
 
 
@@ -345,7 +384,8 @@ def _press(params: DTMFParams, keys: _Keys, windows: _Windows, hop: int, at: Ind
         (tones_before, windows.total[hop, at], patterns_before),
     ):
         weight = np.where(pattern > 0, _DESIGN.energies[pattern], 1)
-        fits &= 2 * tones.sum(axis=0) * weight >= params.purity * energy
+        share = 2 * tones.sum(axis=0) * weight
+        fits &= (share >= params.purity * energy) & (share <= params.max_purity * energy)
         fits &= tones.min(axis=0) * _DESIGN.sums[7] ** 2 >= least
         twist = tones[1] / np.maximum(tones[0], 1e-12)
         fits &= twist <= 10 ** (params.max_twist_db / 10)
