@@ -10,19 +10,26 @@ from hypothesis import strategies as st
 from media.connections import Connections
 from media.dsp import mask
 from media.dsp.g711 import AMPLITUDE_0_DBM0
+from media.masks import Heard, Stocks
 from media.protocol import MaskMode
 
 LEGS = 5
-NOISE = mask.noise_frames(np.random.default_rng(1), 64)
+STOCKS = Stocks(np.random.default_rng(1))
 
 
 def voices(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(-3000, 3000, (LEGS, 160)).astype(np.int16)
 
 
-def mixed(connections: Connections, pcm: np.ndarray, seed: int = 0) -> tuple[np.ndarray, list[int]]:
+def heard(pcm: np.ndarray, keyed: tuple[int, ...] = ()) -> Heard:
+    came = np.zeros(LEGS, np.bool_)
+    came[list(keyed)] = True
+    return Heard(pcm, came, np.ones(LEGS, np.bool_))
+
+
+def mixed(connections: Connections, pcm: np.ndarray) -> tuple[np.ndarray, list[int]]:
     out = np.zeros((LEGS, 160), np.int16)
-    faults = connections.mix(out, pcm, NOISE, np.random.default_rng(seed))
+    faults = connections.mix(out, heard(pcm), STOCKS)
     return out, faults
 
 
@@ -43,7 +50,7 @@ def test_masked_output_does_not_depend_on_the_source(
     orders: list[tuple[str, int, int, MaskMode]], seed: int
 ) -> None:
     """Two runs whose masked sources say different things give every destination the same audio."""
-    connections = Connections(LEGS)
+    connections = Connections(LEGS, np.random.default_rng(5))
     opened: dict[tuple[int, int], bool] = {}
     for verb, source, destination, mode in orders:
         pair = (source, destination)
@@ -70,7 +77,7 @@ def test_masked_output_does_not_depend_on_the_source(
 
 
 def test_open_passes_every_sample() -> None:
-    connections = Connections(LEGS)
+    connections = Connections(LEGS, np.random.default_rng(5))
     connections.set(0, 1, MaskMode.OPEN)
     pcm = voices(3)
     out, faults = mixed(connections, pcm)
@@ -80,7 +87,7 @@ def test_open_passes_every_sample() -> None:
 
 
 def test_own_audio_is_never_returned() -> None:
-    connections = Connections(LEGS)
+    connections = Connections(LEGS, np.random.default_rng(5))
     connections.set(2, 2, MaskMode.OPEN)
     assert not mixed(connections, voices(1))[0].any()
     connections.set(2, 2, MaskMode.COMFORT_NOISE)
@@ -88,7 +95,7 @@ def test_own_audio_is_never_returned() -> None:
 
 
 def test_several_sources_saturate() -> None:
-    connections = Connections(LEGS)
+    connections = Connections(LEGS, np.random.default_rng(5))
     pcm = np.full((LEGS, 160), 30000, np.int16)
     for source in range(3):
         connections.set(source, 4, MaskMode.OPEN)
@@ -96,18 +103,18 @@ def test_several_sources_saturate() -> None:
 
 
 def test_unknown_state_is_silence_and_a_fault() -> None:
-    connections = Connections(LEGS)
+    connections = Connections(LEGS, np.random.default_rng(5))
     connections.set(0, 1, MaskMode.OPEN)
     connections._layers[0].modes[1] = 77
     out, faults = mixed(connections, voices(1))
     assert not out.any()
     assert faults == [1]
-    connections.set(0, 1, "scramble")  # type: ignore[arg-type]
+    connections.set(0, 1, "whisper")  # type: ignore[arg-type]
     assert not mixed(connections, voices(1))[0].any()
 
 
 def test_fault_silences_masked_connections_until_set_again() -> None:
-    connections = Connections(LEGS)
+    connections = Connections(LEGS, np.random.default_rng(5))
     connections.set(0, 1, MaskMode.COMFORT_NOISE)
     connections.set(0, 2, MaskMode.OPEN)
     connections.silence_masked()

@@ -1,0 +1,101 @@
+"""The masks of connections, applied: frames of sources in, what their destinations get out.
+
+A `MaskBank` holds the state of every connection of one layer (`media.connections`), at its destination's row, in the
+columns of the modes' modules (`media.dsp`). State begins when a mask is set and is drawn anew each time; nothing of
+an earlier capture is in it. A mode writes its rows from stocks that no source is part of; what it takes of the source
+is said in its module, and only `CLAMP` takes audio.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from media.arrays import Bool, Index, Int16
+from media.dsp import beeps, mask
+
+#: Modes with a state for each connection.
+STATEFUL: Final = (mask.TONE,)
+
+
+class Heard(NamedTuple):
+    """What the engine knows of all legs in a tick."""
+
+    pcm: Int16
+    """`(legs, FRAME_SAMPLES)` received audio."""
+    keyed: Bool
+    """`(capacity,)`: legs of which a key came, by whatever way."""
+    sound: Bool
+    """`(legs,)`: legs whose frame is what the peer sent, all of it, and was not made up."""
+
+
+class Stocks:
+    """Frames that masks draw from, made once for an engine.
+
+    Args:
+        rng: makes the noise.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.noise = mask.noise_frames(rng)
+        self.beep = beeps.beep_frames()
+
+    def comfort(self, rows: int, rng: np.random.Generator) -> Int16:
+        """Comfort noise, `(rows, FRAME_SAMPLES)`."""
+        picks = rng.integers(0, len(self.noise), rows)
+        return self.noise.take(picks, axis=0)
+
+
+class MaskBank:
+    """State of the masks of one layer, by destination row.
+
+    Args:
+        capacity: rows that there can be.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._beeps = beeps.Beeps(capacity)
+
+    def start(self, row: int, mode: int, rng: np.random.Generator, *, beeping: bool) -> None:
+        """A connection gets a mask: its state begins anew."""
+        if mode == mask.TONE:
+            self._beeps.start(row, int(rng.integers(beeps.GRID_TICKS)), allowed=beeping)
+
+    def again(self, row: int, mode: int, *, beeping: bool) -> None:
+        """The mask that a connection has is set once more."""
+        if mode == mask.TONE:
+            self._beeps.allow(row, allowed=beeping)
+
+    def clear(self, row: int) -> None:
+        """Overwrites what is known of a connection."""
+        self._beeps.start(row, 0, allowed=False)
+
+    def frames(
+        self,
+        mode: int,
+        rows: Index,
+        sources: Index,
+        heard: Heard,
+        stocks: Stocks,
+        rng: np.random.Generator,
+    ) -> Int16:
+        """What destinations get, `(rows, FRAME_SAMPLES)`; advances their state by one tick.
+
+        Args:
+            mode: one of `STATEFUL`.
+            rows: destinations.
+            sources: the source of each.
+            heard: what came from all legs.
+            stocks: what masks draw from.
+            rng: picks.
+        """
+        if mode == mask.TONE:
+            return self._tone(rows, sources, heard, stocks, rng)
+        raise ValueError("a mode without a state")
+
+    def _tone(
+        self, rows: Index, sources: Index, heard: Heard, stocks: Stocks, rng: np.random.Generator
+    ) -> Int16:
+        chosen = beeps.choose(self._beeps, rows, heard.keyed[sources])
+        return mask.mix(stocks.comfort(len(rows), rng), stocks.beep.take(chosen, axis=0))
