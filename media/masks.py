@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from media.arrays import Bool, Index, Int16
-from media.dsp import beeps, mask
+from media.dsp import beeps, clamp, mask, scramble
 
 #: Modes with a state for each connection.
-STATEFUL: Final = (mask.TONE,)
+STATEFUL: Final = (mask.TONE, mask.SCRAMBLE, mask.CLAMP)
 
 
 class Heard(NamedTuple):
@@ -40,6 +40,7 @@ class Stocks:
     def __init__(self, rng: np.random.Generator) -> None:
         self.noise = mask.noise_frames(rng)
         self.beep = beeps.beep_frames()
+        self.murmur = scramble.murmur_frames()
 
     def comfort(self, rows: int, rng: np.random.Generator) -> Int16:
         """Comfort noise, `(rows, FRAME_SAMPLES)`."""
@@ -56,11 +57,19 @@ class MaskBank:
 
     def __init__(self, capacity: int) -> None:
         self._beeps = beeps.Beeps(capacity)
+        self._murmurs = scramble.Murmurs(capacity)
+        self._gate = clamp.Gate(capacity)
+        self._line = clamp.DelayLine(capacity)
 
     def start(self, row: int, mode: int, rng: np.random.Generator, *, beeping: bool) -> None:
         """A connection gets a mask: its state begins anew."""
         if mode == mask.TONE:
             self._beeps.start(row, int(rng.integers(beeps.GRID_TICKS)), allowed=beeping)
+        elif mode == mask.SCRAMBLE:
+            self._murmurs.start(row, int(rng.integers(scramble.SLOT_TICKS)))
+        elif mode == mask.CLAMP:
+            self._gate.start(row)
+            self._line.start(row)
 
     def again(self, row: int, mode: int, *, beeping: bool) -> None:
         """The mask that a connection has is set once more."""
@@ -70,6 +79,9 @@ class MaskBank:
     def clear(self, row: int) -> None:
         """Overwrites what is known of a connection."""
         self._beeps.start(row, 0, allowed=False)
+        self._murmurs.start(row, 0)
+        self._gate.start(row)
+        self._line.start(row)
 
     def frames(
         self,
@@ -92,10 +104,32 @@ class MaskBank:
         """
         if mode == mask.TONE:
             return self._tone(rows, sources, heard, stocks, rng)
+        if mode == mask.SCRAMBLE:
+            return self._scramble(rows, sources, heard, stocks, rng)
+        if mode == mask.CLAMP:
+            return self._clamp(rows, sources, heard, stocks, rng)
         raise ValueError("a mode without a state")
 
     def _tone(
         self, rows: Index, sources: Index, heard: Heard, stocks: Stocks, rng: np.random.Generator
     ) -> Int16:
         chosen = beeps.choose(self._beeps, rows, heard.keyed[sources])
-        return mask.mix(stocks.comfort(len(rows), rng), stocks.beep.take(chosen, axis=0))
+        return stocks.comfort(len(rows), rng) + stocks.beep.take(chosen, axis=0)
+
+    def _scramble(
+        self, rows: Index, sources: Index, heard: Heard, stocks: Stocks, rng: np.random.Generator
+    ) -> Int16:
+        pieces = rng.integers(0, scramble.STOCK_FRAMES - scramble.SLOT_TICKS, len(rows))
+        frames, keyed, sound = heard.pcm[sources], heard.keyed[sources], heard.sound[sources]
+        chosen, audible, begins, ends = scramble.choose(self._murmurs, rows, frames, keyed, sound, pieces)
+        murmur = scramble.fade(stocks.murmur.take(chosen, axis=0), audible, begins, ends)
+        return murmur + stocks.comfort(len(rows), rng)
+
+    def _clamp(
+        self, rows: Index, sources: Index, heard: Heard, stocks: Stocks, rng: np.random.Generator
+    ) -> Int16:
+        frames, keyed, sound = heard.pcm[sources], heard.keyed[sources], heard.sound[sources]
+        audio, passed = clamp.clamp(self._gate, self._line, rows, frames, keyed, sound)
+        noise = stocks.comfort(len(rows), rng)
+        audio[~passed] = noise[~passed]
+        return audio
