@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import socket
 import time
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -28,8 +29,6 @@ from media.protocol import (
 
 _MOST_WAITING: Final = 512
 _RECEIVE_BYTES: Final = 262_144
-#: Commands are taken until this much of a tick is gone; the rest waits for the next.
-_BUDGET_S: Final = 0.004
 
 
 class ClosedError(Exception):
@@ -67,6 +66,8 @@ class ControlChannel:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._waiting: collections.deque[bytes] = collections.deque()
+        self._commands: collections.deque[AnyCommand] = collections.deque()
+        """Of a message that has been read, those that were not handed out yet."""
         self.dropped = 0
 
     def hello(self, message: Hello) -> None:
@@ -74,20 +75,29 @@ class ControlChannel:
         self._waiting.append(encode_events(message))
         self._flush()
 
-    def commands(self) -> list[list[AnyCommand]]:
-        """The batches that have come.
+    def commands(self, end_s: float) -> Iterator[AnyCommand]:
+        """The commands that have come, in order, one at a time.
+
+        The first is handed out whatever the time; nothing is read from the socket while a message is not finished,
+        so that the sender is held up and not we.
+
+        Args:
+            end_s: on the clock of `time.monotonic`; what is there then waits for the next call.
 
         Raises:
             ClosedError: the socket is closed.
             MalformedError: a message is no command batch.
         """
-        batches: list[list[AnyCommand]] = []
-        end = time.monotonic() + _BUDGET_S
-        while time.monotonic() < end:
+        waiting = self._commands
+        while True:
+            while waiting:
+                yield waiting.popleft()
+                if time.monotonic() >= end_s:
+                    return
             try:
                 packet = self._socket.recv(_RECEIVE_BYTES)
             except BlockingIOError:
-                break
+                return
             except InterruptedError:
                 continue
             except OSError as error:
@@ -95,10 +105,9 @@ class ControlChannel:
             if not packet:
                 raise ClosedError
             try:
-                batches.append(decode_commands(packet))
+                waiting.extend(decode_commands(packet))
             except msgspec.DecodeError as error:
                 raise MalformedError from error
-        return batches
 
     def send(self, tick: int, events: list[AnyEvent]) -> bool:
         """Sends what happened in a tick, after what still waits.

@@ -1,4 +1,8 @@
-"""Keeping a process's memory to itself: no dump, no core, no swap (invariant 2 of the design)."""
+"""What a media process asks of the kernel and the C library.
+
+Its memory to itself: no dump, no core, no swap (invariant 2 of the design). Its time: priority, and a heap that is
+not given back and fetched anew in the middle of a tick. Its sockets: buffers and DSCP.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,11 @@ _PR_SET_NAME: Final = 15
 _MCL_CURRENT: Final = 1
 _MCL_FUTURE: Final = 2
 _MCL_ONFAULT: Final = 4
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+#: As much as glibc allows (`DEFAULT_MMAP_THRESHOLD_MAX`).
+_LARGEST_IN_HEAP: Final = 32 << 20
+_NEVER_TRIMMED: Final = 1 << 30
 _PRIORITY: Final = -15
 _REALTIME_PRIORITY: Final = 10
 #: Expedited forwarding (RFC 3246).
@@ -42,6 +51,28 @@ def harden_process() -> list[str]:
     elif library.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
         missing.append("memory is not locked: mlockall is not permitted")
     return missing
+
+
+def keep_heap(size: int) -> bool:
+    """Keeps memory that has been freed, and fetches some in advance.
+
+    glibc maps large blocks one by one and unmaps them when they are freed, until it has learnt better: a tick's
+    intermediate arrays would be made of new pages each time for the first ticks at each number of legs.
+
+    Args:
+        size: bytes to fetch.
+
+    Returns:
+        Whether the C library can be told; another than glibc goes its own way.
+    """
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt"):
+        return False
+    told = library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP) and library.mallopt(
+        _M_TRIM_THRESHOLD, _NEVER_TRIMMED
+    )
+    bytearray(min(size, _LARGEST_IN_HEAP // 2))  # is overwritten with zeros, page by page, and freed
+    return bool(told)
 
 
 def name_process(name: str) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from media import worker
 from media.engine import Engine
-from media.hardening import harden_process, name_process
+from media.hardening import harden_process, keep_heap, name_process
 from media.protocol import (
     FRAME_SAMPLES,
     AddLeg,
@@ -115,6 +115,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s media[spare] %(levelname)s %(message)s")
     name_process("media-spare")
     harden_process()
+    keep_heap(0)  # before: what the rehearsal's engine leaves is there for the worker's
     try:
         warm()
     except OSError as error:

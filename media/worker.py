@@ -6,7 +6,8 @@ status 3; on `Shutdown` or SIGTERM it does the same and exits with 0. It never r
 which owns the UDP sockets, starts another one (and SIGINT is left to the supervisor).
 
 A tick that starts late is followed by the next at once, so that streams keep their timing; when more than ten
-ticks are missing the schedule starts anew.
+ticks are missing the schedule starts anew. Commands get the time that the tick behind them leaves: a thousand legs
+that come at once take as many ticks as they need and hold up nobody's audio.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from typing import Final
 
 import numpy as np
 
+from media.arrays import populate
 from media.control import ClosedError, ControlChannel, MalformedError, connect
 from media.engine import MOST_LEGS, Engine
 from media.hardening import (
     DSCP_EF,
     harden_process,
+    keep_heap,
     mark_socket,
     name_process,
     overflows,
@@ -56,8 +59,15 @@ _LATE_S: Final = 0.005
 _MOST_BEHIND_TICKS: Final = 10
 _COLLECT_EVERY_TICKS: Final = 500
 _COLLECT_NEEDS_S: Final = 0.008
+#: What of a tick's time neither commands nor audio may use, and what commands have in any case.
+_RESERVE_S: Final = 0.003
+_LEAST_FOR_COMMANDS_S: Final = 0.001
+#: How much of the longest tick's length is expected of the next one, each tick anew.
+_PEAK_DECAY: Final = 0.95
 _REMEMBERED_TICKS: Final = 8_192
 _PULSE_BYTES: Final = 8
+#: Intermediate arrays of a tick, for each leg, at most at one time.
+_HEAP_BYTES_OF_A_LEG: Final = 4096
 
 log = logging.getLogger("media.worker")
 
@@ -82,6 +92,8 @@ class Worker:
         self._late = 0
         self._cost_ns = 0
         self._costed_ticks = 0
+        self._expected_s = 0.0
+        """How long the audio of the coming tick may take, as those before it did."""
         self._ending = False
 
     def stop(self) -> None:
@@ -104,7 +116,7 @@ class Worker:
                 if late_s > _MOST_BEHIND_TICKS * _TICK_S:
                     log.warning("schedule starts anew, %.0f ms behind", late_s * 1000)
                     deadline = now
-                self._step()
+                self._step(deadline)
         except ClosedError:
             self._engine.drop_all()
             log.warning("control socket closed; all legs dropped")
@@ -112,30 +124,32 @@ class Worker:
         self._engine.drop_all()
         return 0
 
-    def _step(self) -> None:
+    def _step(self, deadline: float) -> None:
         started = time.thread_time_ns()
         self._pulse += np.uint64(1)
-        events = self._obey()
+        events = self._obey(deadline)
+        audio = time.monotonic()
         events += self._engine.tick()
         if not self._channel.send(self._engine.ticks, events):
             self._engine.fault_all("events cannot be delivered")
+        self._expected_s = max(time.monotonic() - audio, self._expected_s * _PEAK_DECAY)
         self._cost_ns += time.thread_time_ns() - started
         self._costed_ticks += 1
 
-    def _obey(self) -> list[AnyEvent]:
-        try:
-            batches = self._channel.commands()
-        except MalformedError:
-            log.error("a control message could not be read; masked connections are silenced")
-            return self._engine.fault_all("a control message could not be read")
+    def _obey(self, deadline: float) -> list[AnyEvent]:
+        spare = deadline + _TICK_S - self._expected_s - _RESERVE_S
+        end = max(spare, time.monotonic() + _LEAST_FOR_COMMANDS_S)
         events: list[AnyEvent] = []
-        for batch in batches:
-            for command in batch:
+        try:
+            for command in self._channel.commands(end):
                 events += self._engine.execute(command)
                 if isinstance(command, QueryStatistics):
                     events.append(self._statistics())
                 elif isinstance(command, Shutdown):
                     self._ending = True
+        except MalformedError:
+            log.error("a control message could not be read; masked connections are silenced")
+            events += self._engine.fault_all("a control message could not be read")
         return events
 
     def _note_lateness(self, late_s: float) -> None:
@@ -245,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     engine.drain()
     engine.tick()  # with nothing to do: warms the code before the first leg
+    populate(engine)
+    keep_heap(options.max_legs * _HEAP_BYTES_OF_A_LEG)
     try:
         control = connect(options.control)
     except OSError as error:

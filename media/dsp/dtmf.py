@@ -28,12 +28,9 @@ from media.protocol import FRAME_SAMPLES, SAMPLE_RATE_HZ
 HOP: Final = 80
 HOPS: Final = FRAME_SAMPLES // HOP
 WINDOW: Final = 200
+#: Samples of the frame before that the first window of a frame reaches back to, and those of the last one.
 HISTORY: Final = WINDOW - HOP
-SPAN: Final = HISTORY + FRAME_SAMPLES
-#: Energies are summed over blocks this long and weighted by the mean of the window's square over the block.
-BLOCK: Final = 20
-_BLOCKS: Final = SPAN // BLOCK
-_NEW_BLOCKS: Final = FRAME_SAMPLES // BLOCK
+_REST: Final = WINDOW - FRAME_SAMPLES
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class DTMFParams:
 
 class _Design(NamedTuple):
     projection: Float32
-    energy: Float32
+    window: Float32
     sums: Float32
     energies: Float32
 
@@ -80,13 +77,9 @@ def _design() -> _Design:
         present[: -2 * HOP] = pattern >> 2 & 1
         sums[pattern] = (window * present).sum()
         energies[pattern] = (window**2 * present).sum()
-    energy = np.zeros((HOPS, _BLOCKS))
-    for hop in range(HOPS):
-        start = hop * HOP // BLOCK
-        energy[hop, start : start + WINDOW // BLOCK] = (window**2).reshape(-1, BLOCK).mean(axis=1)
     return _Design(
         projection.astype(np.float32),
-        energy.astype(np.float32),
+        window.astype(np.float32),
         sums.astype(np.float32),
         energies.astype(np.float32),
     )
@@ -98,8 +91,8 @@ _EXPECTED_TURN: Final = (2 * np.pi * HOP / SAMPLE_RATE_HZ * _FREQUENCIES.astype(
     np.float32
 )
 _OUTPUTS: Final = len(_DESIGN.projection)
-#: Their samples as floats are 100 kB.
-_LEGS_AT_ONCE: Final = 128
+#: Their samples as floats are 200 kB, twice.
+_LEGS_AT_ONCE: Final = 256
 #: Pattern of a window that arrived whole.
 _WHOLE: Final = 7
 _KEYPAD: Final = np.array(KEYPAD, np.int8)
@@ -120,8 +113,7 @@ class DTMFState:
     """
 
     def __init__(self, capacity: int) -> None:
-        self.samples: Int16 = np.zeros((capacity, SPAN), np.int16)
-        self.blocks: Float32 = np.zeros((capacity, _BLOCKS), np.float32)
+        self.history: Int16 = np.zeros((capacity, HISTORY), np.int16)
         self.hop: Float32 = np.zeros((_OUTPUTS + 1, capacity), np.float32)
         self.spare: Float32 = np.zeros((_OUTPUTS + 1, capacity), np.float32)
         self.squares: Float32 = np.zeros((_OUTPUTS, capacity), np.float32)
@@ -130,45 +122,59 @@ class DTMFState:
         self.key: Int8 = np.full(capacity, -1, np.int8)
         self.peak: Float32 = np.zeros((2, capacity), np.float32)
         self.missing: Int16 = np.zeros(capacity, np.int16)
-        self._window: Float32 = np.zeros((_LEGS_AT_ONCE, WINDOW), np.float32)
+        self._samples: Float32 = np.zeros((_LEGS_AT_ONCE, WINDOW), np.float32)
+        self._weighted: Float32 = np.zeros((_LEGS_AT_ONCE, WINDOW), np.float32)
 
     def clear(self, row: int) -> None:
         """Overwrites all that is known of a leg."""
-        self.samples[row] = 0
-        self.blocks[row] = 0
+        self.history[row] = 0
         for column in (self.hop, self.spare, self.squares, self.peak):
             column[:, row] = 0
         self.coarse[row] = False
         self.patterns[row] = 0
         self.key[row] = -1
         self.missing[row] = 0
-        self._window[:] = 0
+        self._samples[:] = self._weighted[:] = 0
 
-    def take(self, frames: Int16, valid: tuple[Bool, Bool]) -> None:
-        """Appends a frame to the legs' samples; what did not arrive is zeros."""
-        samples = self.samples[: len(frames)]
-        samples[:, :HISTORY] = samples[:, FRAME_SAMPLES:]
-        samples[:, HISTORY:] = frames
-        for half, there in enumerate(valid):
-            if not there.all():
-                samples[~there, HISTORY + half * HOP : HISTORY + (half + 1) * HOP] = 0
-
-    def project(self, legs: int) -> Float32:
-        """Outputs of the frame's last hop, into `spare`. Returns the energies of all hops.
+    def project(self, frames: Int16, valid: tuple[Bool, Bool]) -> None:
+        """Outputs and energies of a frame's last hop, into `spare`; what did not arrive counts as zeros.
 
         Some legs at a time: their samples as floats then stay in the cache that the product reads them from.
         """
-        blocks = self.blocks[:legs]
-        blocks[:, :-_NEW_BLOCKS] = blocks[:, _NEW_BLOCKS:]
+        legs = len(frames)
+        missing = [None if there.all() else ~there for there in valid]
         for start in range(0, legs, _LEGS_AT_ONCE):
             some = slice(start, min(start + _LEGS_AT_ONCE, legs))
-            window = self._window[: some.stop - start]
-            window[:] = self.samples[some, SPAN - WINDOW :]
-            np.matmul(_DESIGN.projection, window.T, out=self.spare[:_OUTPUTS, some])
-            fresh = window[:, -FRAME_SAMPLES:].reshape(-1, _NEW_BLOCKS, BLOCK)
-            np.einsum("lbs,lbs->lb", fresh, fresh, out=blocks[some, -_NEW_BLOCKS:])
-        energies: Float32 = _DESIGN.energy @ blocks.T
-        return energies
+            count = some.stop - start
+            samples, weighted = self._samples[:count], self._weighted[:count]
+            samples[:, :_REST] = self.history[some, -_REST:]
+            samples[:, _REST:] = frames[some]
+            for half, gone in enumerate(missing):
+                if gone is not None:
+                    samples[gone[some], _REST + half * HOP : _REST + (half + 1) * HOP] = 0
+            np.matmul(_DESIGN.projection, samples.T, out=self.spare[:_OUTPUTS, some])
+            np.multiply(samples, _DESIGN.window, out=weighted)
+            np.einsum("ls,ls->l", weighted, weighted, out=self.spare[_OUTPUTS, some])
+
+    def project_between(self, rows: Index, frames: Int16, there: Bool) -> Float32:
+        """The same of the hop between a frame's last one and the one before, for some legs, `(17, rows)`."""
+        samples = np.empty((len(rows), WINDOW), np.float32)
+        samples[:, :HISTORY] = self.history[rows]
+        samples[:, HISTORY:] = frames[rows, :HOP]
+        samples[~there[rows], HISTORY:] = 0
+        hop = np.empty((_OUTPUTS + 1, len(rows)), np.float32)
+        np.matmul(_DESIGN.projection, samples.T, out=hop[:_OUTPUTS])
+        samples *= _DESIGN.window
+        np.einsum("ls,ls->l", samples, samples, out=hop[_OUTPUTS])
+        return hop
+
+    def keep(self, frames: Int16, valid: tuple[Bool, Bool]) -> None:
+        """Remembers what the next frame's windows reach back to."""
+        history = self.history[: len(frames)]
+        history[:] = frames[:, -HISTORY:]
+        for there, part in zip(valid, (slice(0, HISTORY - HOP), slice(HISTORY - HOP, HISTORY)), strict=True):
+            if not there.all():
+                history[~there, part] = 0
 
 
 class Press(NamedTuple):
@@ -193,15 +199,13 @@ def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Boo
         The keys that began, in order of time.
     """
     legs = len(frames)
-    state.take(frames, valid)
-    energies = state.project(legs)
+    state.project(frames, valid)
     middle = (state.patterns[:legs] << 1 | valid[0]) & _WHOLE
     patterns = (middle << 1 | valid[1]) & _WHOLE
     now, squares = state.spare[:, :legs], state.squares[:, :legs]
-    outputs = now[:_OUTPUTS]
-    now[_OUTPUTS] = energies[1]
+    outputs, energy = now[:_OUTPUTS], now[_OUTPUTS]
     np.multiply(outputs, outputs, out=squares)
-    coarse = _is_coarse(params, _power(squares), energies[1])
+    coarse = _is_coarse(params, _power(squares), energy)
     # A key needs two hops in a row. With nothing in this frame's last hop and nothing in the last frame's, the
     # one between needs no look; most of speech is like that.
     rows = np.flatnonzero(coarse | state.coarse[:legs] | (state.key[:legs] >= 0))
@@ -209,16 +213,14 @@ def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Boo
     if rows.size:
         hops = np.empty((1 + HOPS, _OUTPUTS + 1, len(rows)), np.float32)
         state.hop.take(rows, axis=1, out=hops[0], mode="clip")
-        np.matmul(
-            _DESIGN.projection, state.samples[rows, :WINDOW].T.astype(np.float32), out=hops[1, :_OUTPUTS]
-        )
-        hops[1, _OUTPUTS] = energies[0].take(rows)
+        hops[1] = state.project_between(rows, frames, valid[0])
         now.take(rows, axis=1, out=hops[2], mode="clip")
         pattern = np.stack((state.patterns.take(rows), middle.take(rows), patterns.take(rows)))
         windows = _Windows(
             hops[:, :_OUTPUTS], _power(np.square(hops[:, :_OUTPUTS])), hops[:, _OUTPUTS], pattern
         )
         presses = _look(state, params, rows, windows)
+    state.keep(frames, valid)
     state.hop, state.spare = state.spare, state.hop
     state.coarse[:legs] = coarse
     state.patterns[:legs] = patterns

@@ -164,7 +164,7 @@ def test_clear_forgets_audio() -> None:
     frame = tones.dtmf_tone(1, 20)[None]
     dtmf.detect(state, PARAMS, frame, (np.ones(1, np.bool_), np.ones(1, np.bool_)))
     state.clear(0)
-    assert not state.samples.any()
+    assert not state.history.any()
     assert not state.hop.any()
 
 

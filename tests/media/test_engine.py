@@ -347,7 +347,7 @@ def test_removed_leg_leaves_nothing() -> None:
             engine._pcm,
             engine._previous,
             engine._out,
-            engine._detector.samples,
+            engine._detector.history,
             engine.streams.ring.codes,
             engine._receiver.batch.slots,
             engine.transmitter._packets[:, 12:],
