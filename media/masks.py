@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from media.arrays import Bool, Index, Int16
-from media.dsp import beeps, clamp, mask, scramble
+from media.dsp import beeps, clamp, decoy, mask, scramble
 
 #: Modes with a state for each connection.
-STATEFUL: Final = (mask.TONE, mask.SCRAMBLE, mask.CLAMP)
+STATEFUL: Final = (mask.TONE, mask.SCRAMBLE, mask.CLAMP, mask.DECOY)
 
 
 class Heard(NamedTuple):
@@ -60,6 +60,7 @@ class MaskBank:
         self._murmurs = scramble.Murmurs(capacity)
         self._gate = clamp.Gate(capacity)
         self._line = clamp.DelayLine(capacity)
+        self._decoys = decoy.Decoys(capacity)
 
     def start(self, row: int, mode: int, rng: np.random.Generator, *, beeping: bool) -> None:
         """A connection gets a mask: its state begins anew."""
@@ -70,6 +71,8 @@ class MaskBank:
         elif mode == mask.CLAMP:
             self._gate.start(row)
             self._line.start(row)
+        elif mode == mask.DECOY:
+            self._decoys.start(row, decoy.draw(rng, np.arange(2)))
 
     def again(self, row: int, mode: int, *, beeping: bool) -> None:
         """The mask that a connection has is set once more."""
@@ -82,6 +85,7 @@ class MaskBank:
         self._murmurs.start(row, 0)
         self._gate.start(row)
         self._line.start(row)
+        self._decoys.clear(row)
 
     def frames(
         self,
@@ -108,6 +112,9 @@ class MaskBank:
             return self._scramble(rows, sources, heard, stocks, rng)
         if mode == mask.CLAMP:
             return self._clamp(rows, sources, heard, stocks, rng)
+        if mode == mask.DECOY:
+            begins = decoy.due(self._decoys, rows)
+            return decoy.play(self._decoys, rows, begins, decoy.draw(rng, np.nonzero(begins)[1]))
         raise ValueError("a mode without a state")
 
     def _tone(
