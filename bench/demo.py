@@ -3,7 +3,7 @@
 Real SIP and RTP between all of them. A customer calls the merchant, the operator answers, they talk; the operator
 registers the payment, takes the switch into the conference and keys the identification number; the customer
 keys the card; the switch charges it and leaves; the two are together again. Prints the timeline as it happens
-and leaves what each of them heard as WAV files and one spectrogram.
+and leaves what each of them heard as WAV files and one spectrogram, and beside these an example of every mask.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import _mask_examples
 from bench.harness import Switch, SwitchFailed, running_switch
 from bench.telephone.customer import VISA, Customer
 from bench.telephone.pbx import ThreeWayBridge
@@ -196,4 +197,4 @@ def _recordings(out: Path, customer: PhoneCall, operator: PhoneCall, to_switch: 
         write_wav(files[-1], samples)
     files.append(out / "spectrograms.png")
     write_spectrograms(files[-1], rows)
-    return files
+    return files + _mask_examples.write(out)

@@ -65,6 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=int, default=4, help="turns of floor and worker that share the time")
     parser.add_argument("--profile", action="store_true", help="time the stages of a tick, too")
+    parser.add_argument(
+        "--mask",
+        type=MaskMode,
+        choices=[mode for mode in MaskMode if mode is not MaskMode.OPEN],
+        default=MaskMode.COMFORT_NOISE,
+        help="of the masked pairs",
+    )
+    parser.add_argument("--mask-all", action="store_true", help="mask every pair")
     parser.add_argument("--cpu", type=int, default=0, help="CPU of the worker; the load takes another one")
 
 
@@ -94,7 +102,7 @@ def _floor(layout: Layout, cpu: int | None, seconds: float) -> float:
     return float(result["us_per_tick"])
 
 
-def _set_up(control: Control, layout: Layout) -> None:
+def _set_up(control: Control, layout: Layout, mask: MaskMode, *, every: bool) -> None:
     commands: list[AnyCommand] = []
     for leg in range(layout.legs):
         _, peer = layout.addresses(leg)
@@ -108,12 +116,16 @@ def _set_up(control: Control, layout: Layout) -> None:
             )
         )
     for leg in range(layout.legs):
-        mode = MaskMode.COMFORT_NOISE if masked(leg) else MaskMode.OPEN
-        commands.append(Connect(seq=control.seq(), source=leg, destination=leg ^ 1, mask=mode))
+        mode = mask if every or masked(leg) else MaskMode.OPEN
+        # A decoy plays to the leg whose keys it buries.
+        destination = leg if mode is MaskMode.DECOY else leg ^ 1
+        commands.append(
+            Connect(seq=control.seq(), source=leg, destination=destination, mask=mode, beeps=True)
+        )
     control.command(commands)
 
 
-def _check(control: Control, generator: Connection, legs: int) -> list[str]:
+def _check(control: Control, generator: Connection, legs: int, options: argparse.Namespace) -> list[str]:
     """What is wrong, as sentences."""
     first = control.statistics().ticks
     control.events.clear()
@@ -127,8 +139,13 @@ def _check(control: Control, generator: Connection, legs: int) -> list[str]:
         progress(f"the machine is too busy: the worker got {ticks} ticks in {_CHECK_S} s")
     wrong: list[str] = []
     for leg in range(legs):
-        if masked(leg):
-            if report["matches"][leg] or report["peak"][leg] > _NOISE_PEAK or not report["foreign"][leg]:
+        if options.mask_all or masked(leg):
+            loud = options.mask is MaskMode.COMFORT_NOISE and report["peak"][leg] > _NOISE_PEAK
+            passes = options.mask is not MaskMode.CLAMP and report["matches"][leg]
+            # Through a clamp only those hear anything else than their peer whose peer keys.
+            noisy = options.mask is not MaskMode.CLAMP or not (leg ^ 1) % KEYING_EVERY
+            noisy &= options.mask is not MaskMode.SILENCE
+            if loud or passes or (noisy and not report["foreign"][leg]):
                 wrong.append(f"leg {leg} is masked and heard something of its peer")
         elif (leg ^ 1) % KEYING_EVERY and report["matches"][leg] < 0.9 * ticks - 20:
             wrong.append(f"leg {leg} is open and missed its peer's frames")
@@ -215,11 +232,15 @@ def _measure(
             generator.send("steady")
             floors.append(_floor(layout, worker_cpu, seconds) / legs)
             path = Path(directory) / f"control-{number}"
-            rounds.append(_run_worker(layout, generator, path, worker_cpu, seconds, check=number == 0))
+            rounds.append(
+                _run_worker(layout, generator, path, worker_cpu, seconds, options, check=number == 0)
+            )
     costs = [one["tick_cost_us"] / legs for one in rounds]
     return {
         "legs": legs,
         "seconds": options.seconds,
+        "mask": str(options.mask),
+        "masked_legs": legs if options.mask_all else sum(map(masked, range(legs))),
         "correct": not rounds[0]["wrong"],
         "wrong": rounds[0]["wrong"],
         "us_per_leg_tick": round(median(costs), 3),
@@ -270,7 +291,14 @@ def _profile(
 
 
 def _run_worker(
-    layout: Layout, generator: Connection, path: Path, cpu: int | None, seconds: float, *, check: bool
+    layout: Layout,
+    generator: Connection,
+    path: Path,
+    cpu: int | None,
+    seconds: float,
+    options: argparse.Namespace,
+    *,
+    check: bool,
 ) -> dict[str, Any]:
     control = Control(path)
     files = [sock.fileno() for sock in layout.worker]
@@ -288,12 +316,12 @@ def _run_worker(
         generator.send("quiet")
         time.sleep(0.1)
         before_kb = _rss_kb(process.pid)
-        _set_up(control, layout)
+        _set_up(control, layout, options.mask, every=options.mask_all)
         generator.send("steady")
         control.read(1.0)
         generator.send("quiet")
         control.read(0.5)
-        wrong = _check(control, generator, layout.legs) if check else []
+        wrong = _check(control, generator, layout.legs, options) if check else []
         for sentence in wrong[:5]:
             progress(f"WRONG: {sentence}")
         generator.send("quiet")

@@ -127,6 +127,7 @@ def _update_leg(engine: Engine, command: UpdateLeg) -> list[AnyEvent]:
     leg.codec, leg.remote, leg.event_type = command.codec, command.remote, command.event_payload_type
     leg.direction, leg.symmetric, leg.dtmf = command.direction, command.symmetric, command.dtmf
     leg.secure = command.srtp is not None
+    engine.connections.restart(leg.row)
     engine.streams.last_tick[leg.row] = engine.ticks
     engine.streams.comfort_noise[leg.row] = command.comfort_noise
     _negotiate(engine, leg, command.ptime_ms)
@@ -181,7 +182,7 @@ def _remove_leg(engine: Engine, command: RemoveLeg) -> list[AnyEvent]:
 
 def _connect(engine: Engine, command: Connect) -> list[AnyEvent]:
     source, destination = engine.legs[command.source], engine.legs[command.destination]
-    engine.connections.set(source.row, destination.row, command.mask)
+    engine.connections.set(source.row, destination.row, command.mask, beeping=command.beeps)
     return []
 
 
@@ -193,7 +194,7 @@ def _disconnect(engine: Engine, command: Disconnect) -> list[AnyEvent]:
 
 def _set_mask(engine: Engine, command: SetMask) -> list[AnyEvent]:
     pair = _pair(engine, command)
-    engine.connections.set(*pair, command.mask)
+    engine.connections.set(*pair, command.mask, beeping=command.beeps)
     engine.legs[command.source].faulted = engine.legs[command.destination].faulted = False
     return [
         MaskApplied(

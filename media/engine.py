@@ -26,9 +26,10 @@ import numpy as np
 from media import commands, quality
 from media.arrays import Bool, Int16, Int64
 from media.connections import Connections
-from media.dsp import dtmf, mask
+from media.dsp import dtmf
 from media.keys import Deduplicator
 from media.legs import Leg, Legs
+from media.masks import Heard, Stocks
 from media.playlists import AudioQueues, Finished, Players, PromptStore
 from media.protocol import (
     FRAME_SAMPLES,
@@ -101,7 +102,7 @@ class Engine:
         self.legs = Legs(capacity)
         self.sources = SourceTable()
         self.streams = Streams(capacity, depth_ms)
-        self.connections = Connections(capacity)
+        self.connections = Connections(capacity, self.rng)
         self.prompts = PromptStore()
         self.players = Players(self.prompts, capacity)
         self.queues = AudioQueues()
@@ -131,7 +132,8 @@ class Engine:
         self._params = dtmf_params or dtmf.DTMFParams()
         self._detector = dtmf.DTMFState(capacity)
         self._receiver = open_receiver(sockets, portable=portable)
-        self._noise = mask.noise_frames(self.rng)
+        self._stocks = Stocks(self.rng)
+        self._keyed: Bool = np.zeros(capacity, np.bool_)
         self._pcm: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
         self._previous: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
         self._out: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
@@ -283,7 +285,7 @@ class Engine:
                 self.ticks, legs, self.legs.alaw_rows, self._pcm[:legs], self._previous[:legs]
             )
             self._detect(legs, valid, events)
-            self._mix(legs, out, events)
+            self._mix(legs, valid, out, events)
         except Exception as error:
             self._fail(error, events)
             self._pcm[:legs] = 0
@@ -390,8 +392,13 @@ class Engine:
         events.append(KeyPressed(leg=leg.number, key=key, way=way, timestamp=timestamp))
         events += self.finished(self.players.key_pressed(row))
 
-    def _mix(self, legs: int, out: Int16, events: list[AnyEvent]) -> None:
-        faulty = self.connections.mix(out, self._pcm[:legs], self._noise, self.rng)
+    def _mix(self, legs: int, valid: tuple[Bool, Bool], out: Int16, events: list[AnyEvent]) -> None:
+        self._keyed[:] = False
+        for event in events:
+            if isinstance(event, KeyPressed):
+                self._keyed[self.legs[event.leg].row] = True
+        heard = Heard(self._pcm[:legs], self._keyed, valid[0] & valid[1])
+        faulty = self.connections.mix(out, heard, self._stocks)
         for row in faulty:
             leg = self.legs.by_row[row]
             if not leg.faulted:

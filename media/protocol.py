@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 
 #: Largest message either side may send, bytes. Well under the ~213 kB that a seqpacket socket takes.
 MAX_MESSAGE_BYTES: Final = 65_536
@@ -39,11 +39,19 @@ class Codec(enum.IntEnum):
 
 
 class MaskMode(enum.StrEnum):
-    """What replaces the source's audio on one connection. `OPEN` is the absence of a mask."""
+    """What replaces the source's audio on one connection. `OPEN` is the absence of a mask.
+
+    `DECOY` is for a three-way bridge (`Connect`): tones of our own that bury the source's keys there. Everywhere
+    else it is silence.
+    """
 
     OPEN = "open"
     SILENCE = "silence"
     COMFORT_NOISE = "comfort_noise"
+    TONE = "tone"
+    SCRAMBLE = "scramble"
+    CLAMP = "clamp"
+    DECOY = "decoy"
 
 
 class KeyWay(enum.StrEnum):
@@ -169,11 +177,13 @@ class Connect(Command, frozen=True, kw_only=True):
 
     `source == destination` is the three-way bridge of a transfer-in call: the leg's own audio is never
     returned to it, only the mask's own sound is played into the bridge, under any prompt.
+    `beeps`: see `SetMask`.
     """
 
     source: int
     destination: int
     mask: MaskMode = MaskMode.SILENCE
+    beeps: bool = False
 
 
 class Disconnect(Command, frozen=True, kw_only=True):
@@ -184,11 +194,16 @@ class Disconnect(Command, frozen=True, kw_only=True):
 
 
 class SetMask(Command, frozen=True, kw_only=True):
-    """Changes a connection's mask; effective from the next tick, answered by `MaskApplied`."""
+    """Changes a connection's mask; effective from the next tick, answered by `MaskApplied`.
+
+    `beeps`: whether `MaskMode.TONE` may tell that keys come; not during the security code. Setting the mode that
+    is on already changes this alone.
+    """
 
     source: int
     destination: int
     mask: MaskMode
+    beeps: bool = False
 
 
 class LoadPrompt(Command, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from media.protocol import (
     LegFault,
     LegStatistics,
     LoadPrompt,
+    MaskApplied,
     MaskMode,
     Play,
     PlayFinished,
@@ -193,6 +194,34 @@ def test_masks_over_sockets() -> None:
         bridge.do(SetMask(seq=3, source=1, destination=2, mask=MaskMode.COMFORT_NOISE))
         bridge.speak(1)
         assert 0 < bridge.heard() < 400
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MaskMode if mode is not MaskMode.OPEN])
+def test_packets_under_a_mask_tell_nothing(mode: MaskMode) -> None:
+    """One a tick and all of one size, whether the customer speaks, keys or is not there at all."""
+    with Bridge() as bridge:
+        bridge.do(Connect(seq=1, source=1, destination=2))
+        command = SetMask(seq=2, source=1, destination=2, mask=mode, beeps=True)
+        applied = MaskApplied(seq=2, source=1, destination=2, mask=mode)
+        assert bridge.do(command) == [Acknowledged(seq=2), applied]
+        bridge.speak(20)
+        run(20, bridge.engine)
+        packets = [bridge.operator.recv(2048) for _ in range(40)]
+        assert {(len(packet), packet[1]) for packet in packets} == {(172, 8)}
+        with pytest.raises(BlockingIOError):
+            bridge.operator.recv(2048)
+
+
+def test_hold_in_a_clamp_lets_nothing_old_out() -> None:
+    with Bridge() as bridge:
+        bridge.do(Connect(seq=1, source=1, destination=2, mask=MaskMode.CLAMP))
+        bridge.speak(30)
+        assert bridge.heard() > 10_000
+        remote = bridge.engine.legs[1].remote
+        for direction in (Direction.INACTIVE, Direction.SENDRECV):
+            bridge.do(UpdateLeg(seq=2, leg=1, codec=Codec.PCMU, remote=remote, direction=direction))
+            run(1, bridge.engine)
+            assert bridge.heard() < 400
 
 
 @pytest.mark.parametrize("stage", ["_detect", "_receive"])
