@@ -19,6 +19,8 @@ from media.protocol import (
     Codec,
     Connect,
     Disconnect,
+    DTMFMode,
+    HearKey,
     LoadPrompt,
     MaskApplied,
     Play,
@@ -258,6 +260,16 @@ def _send_key(engine: Engine, command: SendKey) -> list[AnyEvent]:
     return []
 
 
+def _hear_key(engine: Engine, command: HearKey) -> list[AnyEvent]:
+    leg = engine.legs[command.leg]
+    if not 0 <= command.key <= LARGEST_KEY:
+        raise RefusedError(f"leg {command.leg}: no key has that code")
+    if leg.dtmf not in (DTMFMode.AUTO, DTMFMode.INFO):
+        raise RefusedError(f"leg {command.leg} takes no keys by INFO")
+    engine.hear_signalled(leg, command.key)
+    return []
+
+
 def _query_statistics(engine: Engine, command: QueryStatistics) -> list[AnyEvent]:
     if command.leg is not None:
         return [engine.leg_statistics(engine.legs[command.leg])]
@@ -283,6 +295,7 @@ _ACTIONS: Final[dict[type, Callable[[Engine, Any], list[AnyEvent]]]] = {
     Play: _play,
     StopPlaying: _stop_playing,
     SendKey: _send_key,
+    HearKey: _hear_key,
     QueryStatistics: _query_statistics,
     Shutdown: _shutdown,
 }

@@ -143,6 +143,14 @@ class Engine:
         self.sockets_changed = True
         self.keys_inband = np.zeros(capacity, np.int64)
         self.keys_rfc4733 = np.zeros(capacity, np.int64)
+        self.keys_info = np.zeros(capacity, np.int64)
+        self._counters = {
+            KeyWay.INBAND: self.keys_inband,
+            KeyWay.RFC4733: self.keys_rfc4733,
+            KeyWay.INFO: self.keys_info,
+        }
+        self._signalled: list[tuple[int, int]] = []
+        """Keys that came by signalling since the last tick: leg and code."""
 
     # Commands
 
@@ -161,6 +169,10 @@ class Engine:
             ]
             self._fail(error, events)
             return events
+
+    def hear_signalled(self, leg: Leg, key: int) -> None:
+        """A key of a leg's peer that came by SIP INFO; it counts in the next tick."""
+        self._signalled.append((leg.number, key))
 
     def load_prompt(self, prompt: int, samples: Int16) -> None:
         """Takes a prompt from memory."""
@@ -205,8 +217,10 @@ class Engine:
         self.secure.clear(row)
         self.streams.clear(row)
         self._detector.clear(row)
-        for column in (self._pcm, self._previous, self._out, self.keys_inband, self.keys_rfc4733):
-            column[row] = 0
+        for audio in (self._pcm, self._previous, self._out):
+            audio[row] = 0
+        for counter in self._counters.values():
+            counter[row] = 0
         self.policy.foreign[row] = 0
         self._silent[row] = False
         self.legs.remove(leg)
@@ -230,6 +244,9 @@ class Engine:
             jitter_ms=round(float(streams.jitter[row]) / 8, 3),
             keys_inband=int(self.keys_inband[row]),
             keys_rfc4733=int(self.keys_rfc4733[row]),
+            keys_info=int(self.keys_info[row]),
+            keys_disagreed=self.keys.disagreements(row),
+            keys_way=self.keys.pinned(row),
             packets_foreign=int(self.policy.foreign[row]),
             srtp_failed=int(self.secure.failed[row]),
             packets_duplicate=int(streams.counts.duplicates[row]),
@@ -285,6 +302,7 @@ class Engine:
                 self.ticks, legs, self.legs.alaw_rows, self._pcm[:legs], self._previous[:legs]
             )
             self._detect(legs, valid, events)
+            self._hear_signalled(events)
             self._mix(legs, valid, out, events)
         except Exception as error:
             self._fail(error, events)
@@ -381,15 +399,21 @@ class Engine:
             hole = self.streams.playout.hole_before(press.row, start)
             self._key(press.row, KeyWay.INBAND, press.key, start & 0xFFFFFFFF, events, hole)
 
+    def _hear_signalled(self, events: list[AnyEvent]) -> None:
+        for number, key in self._signalled:
+            if number in self.legs:
+                self._key(self.legs[number].row, KeyWay.INFO, key, None, events)
+        self._signalled.clear()
+
     def _key(
-        self, row: int, way: KeyWay, key: int, timestamp: int, events: list[AnyEvent], hole: int = 0
+        self, row: int, way: KeyWay, key: int, timestamp: int | None, events: list[AnyEvent], hole: int = 0
     ) -> None:
-        counter = self.keys_inband if way is KeyWay.INBAND else self.keys_rfc4733
-        counter[row] += 1
-        if not self.keys.accept(row, way, key, timestamp, hole):
+        self._counters[way][row] += 1
+        if not self.keys.accept(row, way, key, timestamp, hole, tick=self.ticks):
             return
         leg = self.legs.by_row[row]
-        events.append(KeyPressed(leg=leg.number, key=key, way=way, timestamp=timestamp))
+        now = self.streams.now(row) if timestamp is None else timestamp
+        events.append(KeyPressed(leg=leg.number, key=key, way=way, timestamp=now))
         events += self.finished(self.players.key_pressed(row))
 
     def _mix(self, legs: int, valid: tuple[Bool, Bool], out: Int16, events: list[AnyEvent]) -> None:

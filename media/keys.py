@@ -1,8 +1,14 @@
 """One press, one key: the only place where the ways of a key meet.
 
 A press that comes both in band and as telephone-event has nearly the same start on the leg's receive
-timeline, whichever arrives first and however much later the other one does. Each press pairs with at
-most one of the other way, so that two quick presses of the same key stay two.
+timeline, whichever arrives first and however much later the other one does. SIP INFO has no timestamp: it is matched
+press by press, the oldest first, with presses of the same key that came within two seconds. A press takes each way
+once, so that two quick presses of the same key stay two by every way and by all of them.
+
+A leg's own way is learnt. A way that brought two presses is *pinned*, telephone-event before INFO before in-band where
+several did. From then on another way's word that nearly fits a press by the pinned way, and not quite, is that press
+told badly and no key; one that fits none counts, because losing a key is worse, and is a *disagreement*. Two of these in
+a row, and the leg has changed its way: a bridge has other telephones in it than before.
 """
 
 from __future__ import annotations
@@ -11,53 +17,134 @@ import collections
 import dataclasses
 from typing import Final
 
-from media.protocol import KeyWay
+from media.protocol import TICK_MS, KeyWay
 
 #: ±60 ms on the media timeline.
 TOLERANCE_SAMPLES: Final = 60 * 8
-_REMEMBERED: Final = 12
+#: Another way's word about a press by the pinned way, as far off as that.
+NEAR_SAMPLES: Final = 200 * 8
+#: INFO comes behind its press, once more after T1 (RFC 3261 §17.1.2.1) if need be.
+INFO_TICKS: Final = 2_000 // TICK_MS
+#: By then every way has said its word.
+_SETTLED_TICKS: Final = 300 // TICK_MS
+_PINNED_AFTER: Final = 2
+_CHANGED_AFTER: Final = 2
+_REMEMBERED: Final = 24
+#: By how much they can be trusted.
+_PRECEDENCE: Final = (KeyWay.RFC4733, KeyWay.INFO, KeyWay.INBAND)
 
 
 @dataclasses.dataclass(slots=True, repr=False)
 class _Press:
-    way: KeyWay
     key: int
-    timestamp: int
-    hole: int = 0
-    paired: bool = False
+    tick: int
+    ways: set[KeyWay]
+    starts: dict[KeyWay, tuple[int, int]]
+    """Timestamp and hole of the ways that have them."""
+    judged: bool = False
+
+
+@dataclasses.dataclass(slots=True, repr=False)
+class _Leg:
+    recent: collections.deque[_Press] = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=_REMEMBERED)
+    )
+    brought: dict[KeyWay, int] = dataclasses.field(default_factory=dict)
+    """Presses by each way, up to what pins it."""
+    pinned: KeyWay | None = None
+    strays: int = 0
+    disagreements: int = 0
 
 
 class Deduplicator:
     """Recent presses of every leg."""
 
     def __init__(self) -> None:
-        self._recent: dict[int, collections.deque[_Press]] = {}
+        self._legs: dict[int, _Leg] = {}
 
     def clear(self, row: int) -> None:
         """Forgets a leg."""
-        self._recent.pop(row, None)
+        self._legs.pop(row, None)
 
-    def accept(self, row: int, way: KeyWay, key: int, timestamp: int, hole: int = 0) -> bool:
-        """Whether this is a press of its own and not the other way's word of an earlier one.
+    def pinned(self, row: int) -> KeyWay | None:
+        """The way of a leg's keys, as far as it is known."""
+        leg = self._legs.get(row)
+        return leg.pinned if leg else None
+
+    def disagreements(self, row: int) -> int:
+        """Presses that a leg's own way did not tell, or that another way told badly."""
+        leg = self._legs.get(row)
+        return leg.disagreements if leg else 0
+
+    def accept(
+        self, row: int, way: KeyWay, key: int, timestamp: int | None, hole: int = 0, *, tick: int = 0
+    ) -> bool:
+        """Whether this is a press of its own and not another way's word of an earlier one.
 
         Args:
             row: the leg.
             way: how it came.
             key: telephone-event code.
-            timestamp: start of the press on the leg's receive timeline, RTP units.
+            timestamp: start of the press on the leg's receive timeline, RTP units; None for INFO.
             hole: samples lost right before that, in which it may have started.
+            tick: in which it came.
         """
-        recent = self._recent.setdefault(row, collections.deque(maxlen=_REMEMBERED))
-        press = _Press(way, key, timestamp, hole)
-        nearest, least = None, TOLERANCE_SAMPLES + 1
-        for other in recent:
-            if other.paired or other.way is way or other.key != key:
+        leg = self._legs.setdefault(row, _Leg())
+        self._judge(leg, tick)
+        told, badly = self._find(leg, way, key, timestamp, hole, tick)
+        press = told or badly
+        if badly is not None and told is None:
+            leg.disagreements += 1
+        fresh = press is None
+        if press is None:
+            press = _Press(key, tick, set(), {})
+            leg.recent.append(press)
+        press.ways.add(way)
+        if timestamp is not None:
+            press.starts[way] = (timestamp, hole)
+        leg.brought[way] = min(leg.brought.get(way, 0) + 1, _PINNED_AFTER)
+        leg.pinned = next((each for each in _PRECEDENCE if leg.brought.get(each) == _PINNED_AFTER), None)
+        return fresh
+
+    def _find(
+        self, leg: _Leg, way: KeyWay, key: int, timestamp: int | None, hole: int, tick: int
+    ) -> tuple[_Press | None, _Press | None]:
+        """The press that this is another word of, and one of which it is a bad word."""
+        nearest, least = None, NEAR_SAMPLES + 1
+        for press in leg.recent:
+            if press.key != key or way in press.ways:
                 continue
-            later = (timestamp - other.timestamp + 0x80000000) % 0x100000000 - 0x80000000
-            apart = max(later - hole, -later - other.hole, 0)
+            if timestamp is None or not press.starts:
+                if tick - press.tick <= INFO_TICKS and KeyWay.INFO in {way, *press.ways}:
+                    return press, None
+                continue
+            apart = min(_apart(timestamp, hole, *start) for start in press.starts.values())
             if apart < least:
-                nearest, least = other, apart
-        if nearest is not None:
-            nearest.paired = press.paired = True
-        recent.append(press)
-        return nearest is None
+                nearest, least = press, apart
+        if nearest is None or least <= TOLERANCE_SAMPLES:
+            return nearest, None
+        if leg.pinned is not None and way is not leg.pinned and leg.pinned in nearest.ways:
+            return None, nearest
+        return None, None
+
+    def _judge(self, leg: _Leg, tick: int) -> None:
+        """Whether the pinned way told the presses that every way has had its time for."""
+        for press in leg.recent:
+            if press.judged or tick - press.tick < _SETTLED_TICKS:
+                continue
+            press.judged = True
+            if leg.pinned is None or leg.pinned in press.ways:
+                leg.strays = 0
+                continue
+            leg.disagreements += 1
+            leg.strays += 1
+            if leg.strays == _CHANGED_AFTER:
+                leg.strays = 0
+                leg.brought = dict.fromkeys(press.ways, _CHANGED_AFTER)
+                leg.pinned = next(each for each in _PRECEDENCE if each in press.ways)
+
+
+def _apart(timestamp: int, hole: int, other: int, other_hole: int) -> int:
+    """Samples between two starts, of which each may be earlier by its hole."""
+    later = (timestamp - other + 0x80000000) % 0x100000000 - 0x80000000
+    return max(later - hole, -later - other_hole, 0)

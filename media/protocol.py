@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 
 #: Largest message either side may send, bytes. Well under the ~213 kB that a seqpacket socket takes.
 MAX_MESSAGE_BYTES: Final = 65_536
@@ -63,7 +63,7 @@ class KeyWay(enum.StrEnum):
 
 
 class DTMFMode(enum.StrEnum):
-    """Which ways of keys a leg listens to; `AUTO` takes in-band and telephone-event, one press one key."""
+    """Which ways of keys a leg listens to; `AUTO` takes all, one press one key, and learns (`media.keys`)."""
 
     AUTO = "auto"
     RFC4733 = "rfc4733"
@@ -247,6 +247,17 @@ class SendKey(Command, frozen=True, kw_only=True):
     duration_ms: int = 100
 
 
+class HearKey(Command, frozen=True, kw_only=True):
+    """A key of the leg's peer came by SIP INFO. Answered by `KeyPressed` if no other way has told it already."""
+
+    leg: int
+    key: int
+
+    def __repr__(self) -> str:
+        """Shows the leg, never the key."""
+        return f"HearKey({self.leg})"
+
+
 class QueryStatistics(Command, frozen=True, kw_only=True):
     """Asks for one `WorkerStatistics` and a `LegStatistics` for each leg (or for the one named).
 
@@ -274,6 +285,7 @@ AnyCommand = (
     | Play
     | StopPlaying
     | SendKey
+    | HearKey
     | QueryStatistics
     | Shutdown
 )
@@ -303,9 +315,10 @@ class Refused(Event, frozen=True, kw_only=True):
 
 
 class KeyPressed(Event, frozen=True, kw_only=True):
-    """One key press of one leg, already deduplicated over in-band and telephone-event.
+    """One key press of one leg, already deduplicated over all ways.
 
-    `timestamp` is the RTP timestamp of the key's start on the leg's receive timeline (8 kHz).
+    `timestamp` is the RTP timestamp of the key's start on the leg's receive timeline (8 kHz); for INFO, which has none,
+    that of what was heard when it came.
     """
 
     leg: int
@@ -367,7 +380,8 @@ class LegStatistics(Event, frozen=True, kw_only=True):
     the leg's port from a source that is not the leg's while it was waiting or latched. `clock_ppm` is the
     peer's clock against ours. `round_trip_ms`, `remote_lost` and `remote_jitter_ms` are from the peer's
     reports (RFC 3550 §6.4), None before the first. `mos` (ITU-T G.107) rates what we hear, `remote_mos` what
-    the peer hears.
+    the peer hears. `keys_…` count each way's words, `keys_disagreed` those that the leg's own way (`keys_way`) did
+    not bear out.
     """
 
     leg: int
@@ -391,6 +405,9 @@ class LegStatistics(Event, frozen=True, kw_only=True):
     remote_jitter_ms: float | None = None
     mos: float | None = None
     remote_mos: float | None = None
+    keys_info: int = 0
+    keys_disagreed: int = 0
+    keys_way: KeyWay | None = None
 
 
 class WorkerStatistics(Event, frozen=True, kw_only=True):

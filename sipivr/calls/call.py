@@ -18,7 +18,6 @@ from typing import Final
 from media.protocol import (
     AnyEvent,
     KeyPressed,
-    KeyWay,
     LegFault,
     LegStatistics,
     MaskMode,
@@ -113,7 +112,6 @@ class Call:
         self._timers: dict[effects.TimerName, tuple[int, asyncio.TimerHandle]] = {}
         self._playlist: int | None = None
         self._mask_request: int | None = None
-        self._key_way: KeyWay | None = None
         self._ended = False
         self._gone = False
         self._broken = False
@@ -155,14 +153,13 @@ class Call:
             self._record.not_begun()
 
     def info_key(self, key: int) -> None:
-        """A key by SIP INFO: no timestamp, so a leg's first key decides whether INFO or media counts."""
-        if self._key_way is None:
-            self._key_way = KeyWay.INFO
-        if self._key_way is KeyWay.INFO:
-            self._record.key(KeyWay.INFO)
-            self.feed(events.KeyPressed(key))
+        """A key by SIP INFO: the worker, where the other ways arrive, says whether it is a new press."""
+        if self.media is None or self.media.lost or self._ended:
+            self._services.count("info_keys_without_media")
+        elif self.media.takes_info:
+            self.media.hear_key(key)
         else:
-            self._services.count("keys_by_second_way")
+            self._services.count("info_keys_not_taken")
 
     def cancel_session(self) -> None:
         """The merchant has cancelled the payment session."""
@@ -191,7 +188,8 @@ class Call:
         """See `LegEvents`."""
         match event:
             case KeyPressed(key=key, way=way):
-                self._media_key(key, way)
+                self._record.key(way)
+                self.feed(events.KeyPressed(key))
             case PlayFinished(playlist=playlist, interrupted=interrupted):
                 if self.media is not None:
                     self.media.play_finished(playlist)
@@ -243,14 +241,6 @@ class Call:
     def _media_not_restored(self, reason: str) -> None:
         log.error("call %s: its media could not be restored: %s", self.id, reason)
         self.sip.hang_up(500)
-
-    def _media_key(self, key: int, way: KeyWay) -> None:
-        if self._key_way is KeyWay.INFO:
-            self._services.count("keys_by_second_way")
-            return
-        self._key_way = self._key_way or way
-        self._record.key(way)
-        self.feed(events.KeyPressed(key))
 
     # -- effects out ------------------------------------------------------------------------------------
 

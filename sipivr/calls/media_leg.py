@@ -17,6 +17,7 @@ from media.protocol import (
     Codec,
     Direction,
     DTMFMode,
+    HearKey,
     Play,
     QueryStatistics,
     Remote,
@@ -233,6 +234,15 @@ class MediaLeg:
                 repeat=repeat,
             )
         )
+
+    @property
+    def takes_info(self) -> bool:
+        """Whether keys by SIP INFO count on this leg."""
+        return self._dtmf in (DTMFMode.AUTO, DTMFMode.INFO)
+
+    def hear_key(self, key: int) -> asyncio.Future[None]:
+        """Tells the worker of a key that came by SIP INFO: there all ways of a press meet."""
+        return self.worker.send(HearKey(seq=self.worker.next_seq(), leg=self.number, key=key))
 
     def stop_playing(self) -> asyncio.Future[None]:
         """Stops the playlist, if any."""

@@ -23,6 +23,8 @@ _COUNTS: Final = (
     "frames_concealed",
     "keys_inband",
     "keys_rfc4733",
+    "keys_info",
+    "keys_disagreed",
 )
 _GAUGES: Final = ("jitter_ms", "buffer_ms", "clock_ppm")
 #: Who hears the audio that a figure is about.
