@@ -13,8 +13,11 @@ from media.arrays import Bool, Float64, Int16
 from media.dsp import g711, tones
 from media.dsp.g711 import AMPLITUDE_0_DBM0
 from media.protocol import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from sipivr.prompts.audio import ACTIVE_LEVEL_DBFS
 
 KEYS_OF_A_LEG: Final = 16
+#: Active level of our prompts: `sipivr.prompts` brings them to -23 dB below a full-scale sine, which is +3.14 dBm0.
+PROMPT_DBM0: Final = ACTIVE_LEVEL_DBFS + 3.14
 _LEAD_IN: Final = 400
 _TAIL: Final = 1600
 _LARGEST: Final = 32_124
@@ -44,7 +47,7 @@ class Keying:
     loss: float = 0.0
     """Frames of 20 ms that do not arrive, one by one."""
     echo_db: float | None = None
-    """A prompt or decoy of our own comes back so much below the keys."""
+    """A prompt of our own comes back so much below what we sent."""
     echo_ms: float = 60.0
 
 
@@ -84,7 +87,7 @@ def keyed(keying: Keying, legs: int, law: int, seed: int, ours: Float64 | None =
             power = _power_of(keying) * 10 ** (-keying.snr_db / 10)
             leg[:] += rng.normal(0, np.sqrt(power), len(leg))
     if keying.echo_db is not None and ours is not None:
-        gain = 10 ** ((keying.level_dbm0 + keying.echo_db) / 20)
+        gain = 10 ** ((PROMPT_DBM0 + keying.echo_db) / 20)
         delay = round(keying.echo_ms * 8)
         for leg in audio:
             start = int(rng.integers(0, len(ours) - len(leg)))

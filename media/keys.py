@@ -6,9 +6,9 @@ press by press, the oldest first, with presses of the same key that came within 
 once, so that two quick presses of the same key stay two by every way and by all of them.
 
 A leg's own way is learnt. A way that brought two presses is *pinned*, telephone-event before INFO before in-band where
-several did. From then on another way's word that nearly fits a press by the pinned way, and not quite, is that press
-told badly and no key; one that fits none counts, because losing a key is worse, and is a *disagreement*. Two of these in
-a row, and the leg has changed its way: a bridge has other telephones in it than before.
+several did. A press that the pinned way does not tell within 300 ms counts all the same, because losing a key is
+worse, and is a *disagreement*, which is counted. Two of these in a row, and the leg has changed its way: a bridge has
+other telephones in it than before.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from typing import Final
 
 from media.protocol import TICK_MS, KeyWay
 
-#: ±60 ms on the media timeline.
-TOLERANCE_SAMPLES: Final = 60 * 8
-#: Another way's word about a press by the pinned way, as far off as that.
-NEAR_SAMPLES: Final = 200 * 8
+#: ±60 ms on the media timeline, and 6 ms that the detector's own word of a start may be off (`media.dsp.dtmf`).
+TOLERANCE_SAMPLES: Final = 66 * 8
 #: INFO comes behind its press, once more after T1 (RFC 3261 §17.1.2.1) if need be.
 INFO_TICKS: Final = 2_000 // TICK_MS
 #: By then every way has said its word.
@@ -72,7 +70,7 @@ class Deduplicator:
         return leg.pinned if leg else None
 
     def disagreements(self, row: int) -> int:
-        """Presses that a leg's own way did not tell, or that another way told badly."""
+        """Presses that a leg's own way did not tell."""
         leg = self._legs.get(row)
         return leg.disagreements if leg else 0
 
@@ -91,10 +89,7 @@ class Deduplicator:
         """
         leg = self._legs.setdefault(row, _Leg())
         self._judge(leg, tick)
-        told, badly = self._find(leg, way, key, timestamp, hole, tick)
-        press = told or badly
-        if badly is not None and told is None:
-            leg.disagreements += 1
+        press = _find(leg, way, key, timestamp, hole, tick)
         fresh = press is None
         if press is None:
             press = _Press(key, tick, set(), {})
@@ -105,27 +100,6 @@ class Deduplicator:
         leg.brought[way] = min(leg.brought.get(way, 0) + 1, _PINNED_AFTER)
         leg.pinned = next((each for each in _PRECEDENCE if leg.brought.get(each) == _PINNED_AFTER), None)
         return fresh
-
-    def _find(
-        self, leg: _Leg, way: KeyWay, key: int, timestamp: int | None, hole: int, tick: int
-    ) -> tuple[_Press | None, _Press | None]:
-        """The press that this is another word of, and one of which it is a bad word."""
-        nearest, least = None, NEAR_SAMPLES + 1
-        for press in leg.recent:
-            if press.key != key or way in press.ways:
-                continue
-            if timestamp is None or not press.starts:
-                if tick - press.tick <= INFO_TICKS and KeyWay.INFO in {way, *press.ways}:
-                    return press, None
-                continue
-            apart = min(_apart(timestamp, hole, *start) for start in press.starts.values())
-            if apart < least:
-                nearest, least = press, apart
-        if nearest is None or least <= TOLERANCE_SAMPLES:
-            return nearest, None
-        if leg.pinned is not None and way is not leg.pinned and leg.pinned in nearest.ways:
-            return None, nearest
-        return None, None
 
     def _judge(self, leg: _Leg, tick: int) -> None:
         """Whether the pinned way told the presses that every way has had its time for."""
@@ -142,6 +116,22 @@ class Deduplicator:
                 leg.strays = 0
                 leg.brought = dict.fromkeys(press.ways, _CHANGED_AFTER)
                 leg.pinned = next(each for each in _PRECEDENCE if each in press.ways)
+
+
+def _find(leg: _Leg, way: KeyWay, key: int, timestamp: int | None, hole: int, tick: int) -> _Press | None:
+    """The press that this is another word of."""
+    nearest, least = None, TOLERANCE_SAMPLES + 1
+    for press in leg.recent:
+        if press.key != key or way in press.ways:
+            continue
+        if timestamp is None or not press.starts:
+            if tick - press.tick <= INFO_TICKS:
+                return press
+            continue
+        apart = min(_apart(timestamp, hole, *start) for start in press.starts.values())
+        if apart < least:
+            nearest, least = press, apart
+    return nearest
 
 
 def _apart(timestamp: int, hole: int, other: int, other_hole: int) -> int:

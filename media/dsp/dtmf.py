@@ -40,9 +40,8 @@ class DTMFParams:
     """Acceptance limits; the defaults are the stricter columns of ITU-T Q.24, table A-1."""
 
     min_level_dbm0: float = -34.0
-    purity: float = 0.82
-    """Least share of a window's energy in the two tones; 15 dB S/N leaves 0.97, a prompt that echoes 12 dB below the
-    key leaves less in its loudest moments. At 0.77 speech makes its first keys (docs/dtmf.md)."""
+    purity: float = 0.87
+    """Least share of a window's energy in the two tones; 15 dB S/N leaves 0.97."""
     max_purity: float = 1.07
     """Most of it: two tones hold no more than everything. Where what is taken for a tone is two of a voice's
     partials, its frequency, its place under the window and so its power come out wrong; 5 % loss leaves 1.06."""
@@ -99,6 +98,9 @@ _EXPECTED_TURN: Final = (2 * np.pi * HOP / SAMPLE_RATE_HZ * _FREQUENCIES.astype(
 _OUTPUTS: Final = len(_DESIGN.projection)
 #: Their samples as floats are 200 kB, twice.
 _LEGS_AT_ONCE: Final = 256
+#: Samples from a tone's start to the end of the hop before the one at which it is pressed: 144 to 225, by where
+#: in a hop it begins.
+_RUN_IN: Final = WINDOW - 15
 #: Pattern of a window that arrived whole.
 _WHOLE: Final = 7
 _KEYPAD: Final = np.array(KEYPAD, np.int8)
@@ -195,7 +197,7 @@ class Press(NamedTuple):
     row: int
     key: int
     start: int
-    """First sample of the tone relative to the frame's first; negative, and good to about 10 ms."""
+    """First sample of the tone relative to the frame's first; negative, and good to 5 ms."""
 
 
 def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Bool, Bool]) -> list[Press]:
@@ -273,7 +275,7 @@ def _look(state: DTMFState, params: DTMFParams, rows: Index, windows: _Windows) 
         candidates = np.flatnonzero(likely[hop])
         if candidates.size:
             pressed = _press(params, keys, windows, hop, candidates)
-            presses += [Press(int(rows[at]), int(keys.key[at]), hop * HOP - WINDOW) for at in pressed]
+            presses += [Press(int(rows[at]), int(keys.key[at]), hop * HOP - _RUN_IN) for at in pressed]
             if pressed.size:
                 _hold(params, keys, windows, range(hop + 1, HOPS), pressed, likely)
     state.key[rows], state.peak[:, rows], state.missing[rows] = keys.key, keys.peak, keys.missing
@@ -379,18 +381,19 @@ def _press(params: DTMFParams, keys: _Keys, windows: _Windows, hop: int, at: Ind
     steady = 10 ** (params.max_change_db / 10)
     change = tones_now / np.maximum(tones_before, 1e-12)
     fits &= ((change <= steady) & (change >= 1 / steady)).all(axis=0)
+    shares = []
     # Each tone's mean square in the window is 2·|Z|²/(Σw)²; the window's is Σw²x²/Σw².
     for tones, energy, pattern in (
         (tones_now, windows.total[hop + 1, at], patterns),
         (tones_before, windows.total[hop, at], patterns_before),
     ):
-        weight = np.where(pattern > 0, _DESIGN.energies[pattern], 1)
-        share = 2 * tones.sum(axis=0) * weight
-        fits &= (share >= params.purity * energy) & (share <= params.max_purity * energy)
+        shares.append(_share(tones, energy, pattern))
         fits &= tones.min(axis=0) * _DESIGN.sums[7] ** 2 >= least
         twist = tones[1] / np.maximum(tones[0], 1e-12)
         fits &= twist <= 10 ** (params.max_twist_db / 10)
         fits &= twist >= 10 ** (-params.max_reverse_twist_db / 10)
+    fits &= np.max(shares, axis=0) <= params.max_purity
+    fits &= np.min(shares, axis=0) >= params.purity
     found = _KEYPAD[best[0], best[1] - 4]
     fits &= found != keys.key[at]
     hit = np.flatnonzero(fits)
@@ -399,6 +402,13 @@ def _press(params: DTMFParams, keys: _Keys, windows: _Windows, hop: int, at: Ind
     keys.peak[:, chosen] = (tones_now[:, hit] * _DESIGN.sums[7] ** 2).astype(np.float32)
     keys.missing[chosen] = 0
     return chosen
+
+
+def _share(tones: Float32, energy: Float32, pattern: UInt8) -> Float32:
+    """How much of a window's energy two tones hold; of a window of nothing, nothing."""
+    weight = np.where(pattern > 0, _DESIGN.energies[pattern], 1)
+    share: Float32 = 2 * tones.sum(axis=0) * weight / np.maximum(energy, 1)
+    return share
 
 
 def _window_gain(offset_hz: Float32) -> Float32:

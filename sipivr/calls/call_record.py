@@ -117,6 +117,8 @@ class CallRecord:
         if not self._observed:
             self._observed = True
             self._services.rtp.observe(figures)
+            if figures.keys_disagreed:
+                self._services.count("legs_with_disagreeing_keys")
 
     def ended(self, cause: SIPCause) -> None:
         """The customer's leg is over: the last word of the record, and the ladder."""

@@ -10,6 +10,8 @@ from media.protocol import LegStatistics
 from sipivr.control.histograms import Histogram
 from sipivr.store.records import LegQuality
 
+#: Presses that the leg's own way did not tell (`media.keys`).
+_DISAGREED: Final = "keys_disagreed"
 _COUNTS: Final = (
     "packets_received",
     "packets_sent",
@@ -24,7 +26,7 @@ _COUNTS: Final = (
     "keys_inband",
     "keys_rfc4733",
     "keys_info",
-    "keys_disagreed",
+    _DISAGREED,
 )
 _GAUGES: Final = ("jitter_ms", "buffer_ms", "clock_ppm")
 #: Who hears the audio that a figure is about.
@@ -58,8 +60,8 @@ def total(before: LegStatistics | None, now: LegStatistics | None) -> LegStatist
 
 
 def counts(figures: LegStatistics) -> dict[str, float]:
-    """What the call record keeps of the RTP layer's counters; nothing about keys."""
-    names = [name for name in (*_COUNTS, *_GAUGES) if not name.startswith("keys_")]
+    """What the call record keeps of the RTP layer's counters; of keys, only how often their ways disagreed."""
+    names = [name for name in (*_COUNTS, *_GAUGES) if name == _DISAGREED or not name.startswith("keys_")]
     return {name: getattr(figures, name) for name in names}
 
 

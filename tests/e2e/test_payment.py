@@ -42,6 +42,29 @@ async def pay_in_band(stage: Stage) -> dict[str, Any]:
     return {"session": session, "call": await stage.find_call(ended["sip_call_id"])}
 
 
+async def pay_told_twice(stage: Stage, *options: str) -> dict[str, Any]:
+    session = await stage.session()
+    customer = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.e2e.both_ways", stage.switch.uri(ROOMY_NUMBER)),
+        *("--caller", stage.switch.caller, *options),
+        *("--identification-number", session["identification_number"]),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said = (await customer.communicate())[0].decode()
+    assert customer.returncode == 0, said
+    ended = json.loads(said.splitlines()[-1])
+    return {"session": session, "call": await stage.find_call(ended["sip_call_id"], figures=True)}
+
+
+async def pay_told_twice_tone_first(stage: Stage) -> dict[str, Any]:
+    return await pay_told_twice(stage)
+
+
+async def pay_told_twice_event_first(stage: Stage) -> dict[str, Any]:
+    return await pay_told_twice(stage, "--event-first")
+
+
 async def pay_by_telephone_event(stage: Stage) -> dict[str, Any]:
     return await pay(stage, KeyWay.RFC4733)
 
@@ -53,6 +76,24 @@ async def pay_by_info(stage: Stage) -> dict[str, Any]:
 @plays(pay_in_band)
 async def test_in_band_tones_pay(stage: Stage, result: dict[str, Any]) -> None:
     await check_paid(stage, result, "inband")
+
+
+async def check_told_twice(stage: Stage, result: dict[str, Any]) -> None:
+    """Every digit of the card counted once, and each way agreed with the other."""
+    leg = result["call"]["legs"][0]
+    assert leg["dtmf"] in ("rfc4733", "inband+rfc4733", "inband")
+    assert leg["rtp"]["keys_disagreed"] == 0
+    await check_paid(stage, result, leg["dtmf"])
+
+
+@plays(pay_told_twice_tone_first)
+async def test_a_gateway_that_tells_each_key_twice_pays_once(stage: Stage, result: dict[str, Any]) -> None:
+    await check_told_twice(stage, result)
+
+
+@plays(pay_told_twice_event_first)
+async def test_the_event_may_come_before_the_tone(stage: Stage, result: dict[str, Any]) -> None:
+    await check_told_twice(stage, result)
 
 
 @plays(pay_by_telephone_event)
