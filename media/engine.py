@@ -27,7 +27,7 @@ from media import commands, quality
 from media.arrays import Bool, Int16, Int64
 from media.connections import Connections
 from media.dsp import dtmf
-from media.keys import Deduplicator
+from media.keys import Deduplicator, Tones
 from media.legs import Leg, Legs
 from media.masks import Heard, Stocks
 from media.playlists import AudioQueues, Finished, Players, PromptStore
@@ -122,6 +122,7 @@ class Engine:
             clock=wall_clock,
         )
         self.keys = Deduplicator()
+        self.tones = Tones()
         self.event_receiver = EventReceiver(capacity)
         self.ticks = 0
         self.packets_received = 0
@@ -211,6 +212,7 @@ class Engine:
         self.connections.remove_leg(row)
         self.queues.clear(row)
         self.keys.clear(row)
+        self.tones.clear(row)
         self.event_receiver.clear(row)
         self.reports.remove(row)
         self.transmitter.clear(row)
@@ -245,6 +247,8 @@ class Engine:
             keys_inband=int(self.keys_inband[row]),
             keys_rfc4733=int(self.keys_rfc4733[row]),
             keys_info=int(self.keys_info[row]),
+            tone_shortest_ms=self.tones.shortest_ms(row),
+            tone_softest_dbm0=self.tones.softest_dbm0(row),
             keys_disagreed=self.keys.disagreements(row),
             keys_way=self.keys.pinned(row),
             packets_foreign=int(self.policy.foreign[row]),
@@ -391,7 +395,10 @@ class Engine:
             self._key(press.row, KeyWay.RFC4733, press.key, timestamp, events)
 
     def _detect(self, legs: int, valid: tuple[Bool, Bool], events: list[AnyEvent]) -> None:
-        for press in dtmf.detect(self._detector, self._params, self._pcm[:legs], valid):
+        presses = dtmf.detect(self._detector, self._params, self._pcm[:legs], valid)
+        for release in self._detector.released:
+            self.tones.note(release)
+        for press in presses:
             if not self.legs.inband[press.row]:
                 continue
             # The timelines have moved on to the next frame already.

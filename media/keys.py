@@ -17,7 +17,8 @@ import collections
 import dataclasses
 from typing import Final
 
-from media.protocol import TICK_MS, KeyWay
+from media.dsp.dtmf import Release
+from media.protocol import SAMPLE_RATE_HZ, TICK_MS, KeyWay
 
 #: ±60 ms on the media timeline, and 6 ms that the detector's own word of a start may be off (`media.dsp.dtmf`).
 TOLERANCE_SAMPLES: Final = 66 * 8
@@ -52,6 +53,34 @@ class _Leg:
     pinned: KeyWay | None = None
     strays: int = 0
     disagreements: int = 0
+
+
+class Tones:
+    """What a leg's keys in band are like: the first thing that one wants to know of a line that loses some."""
+
+    def __init__(self) -> None:
+        self._shortest: dict[int, int] = {}
+        self._softest: dict[int, float] = {}
+
+    def clear(self, row: int) -> None:
+        """Forgets a leg."""
+        self._shortest.pop(row, None)
+        self._softest.pop(row, None)
+
+    def note(self, release: Release) -> None:
+        """A key has ended."""
+        row, softer = release.row, min(release.row_dbm0, release.column_dbm0)
+        self._shortest[row] = min(release.length, self._shortest.get(row, release.length))
+        self._softest[row] = min(softer, self._softest.get(row, softer))
+
+    def shortest_ms(self, row: int) -> float | None:
+        """Length of a leg's shortest key; None before the first one's end."""
+        samples = self._shortest.get(row)
+        return None if samples is None else samples * 1000 / SAMPLE_RATE_HZ
+
+    def softest_dbm0(self, row: int) -> float | None:
+        """Level of the softest of its keys' tones."""
+        return self._softest.get(row)
 
 
 class Deduplicator:

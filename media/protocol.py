@@ -381,7 +381,7 @@ class LegStatistics(Event, frozen=True, kw_only=True):
     peer's clock against ours. `round_trip_ms`, `remote_lost` and `remote_jitter_ms` are from the peer's
     reports (RFC 3550 §6.4), None before the first. `mos` (ITU-T G.107) rates what we hear, `remote_mos` what
     the peer hears. `keys_…` count each way's words, `keys_disagreed` those that the leg's own way (`keys_way`) did
-    not bear out.
+    not bear out. `tone_…` are of keys in band, None before the first.
     """
 
     leg: int
@@ -408,6 +408,8 @@ class LegStatistics(Event, frozen=True, kw_only=True):
     keys_info: int = 0
     keys_disagreed: int = 0
     keys_way: KeyWay | None = None
+    tone_shortest_ms: float | None = None
+    tone_softest_dbm0: float | None = None
 
 
 class WorkerStatistics(Event, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from media.arrays import Bool, Float32, Index, Int8, Int16, UInt8
+from media.arrays import Bool, Float32, Index, Int8, Int16, Int32, UInt8
 from media.dsp import dtmf_holes
 from media.dsp.g711 import AMPLITUDE_0_DBM0
 from media.dsp.tones import COLUMN_FREQUENCIES_HZ, KEYPAD, ROW_FREQUENCIES_HZ
@@ -101,6 +101,9 @@ _LEGS_AT_ONCE: Final = 256
 #: Samples from a tone's start to the end of the hop before the one at which it is pressed: 144 to 225, by where
 #: in a hop it begins.
 _RUN_IN: Final = WINDOW - 15
+#: From the end of the hop at which a key is released back to where its tones ended: a Hann window holds a sixth of its
+#: sum (15 dB) 138 samples before its end, and a third of a hop, as measured, because hops come where they come.
+_RUN_OUT: Final = 138 + HOP // 3
 #: Pattern of a window that arrived whole.
 _WHOLE: Final = 7
 _KEYPAD: Final = np.array(KEYPAD, np.int8)
@@ -133,6 +136,10 @@ class DTMFState:
         self.before_hole: Int16 = np.zeros((capacity, HISTORY), np.int16)
         self.hole: Int8 = np.zeros(capacity, np.int8)
         """Frames in a row that did not arrive."""
+        self.age: Int32 = np.zeros(capacity, np.int32)
+        """Samples from the start of the last key to that of the last frame."""
+        self.released: list[Release] = []
+        """Keys that ended in the last frame."""
         self.holes = False
         """Whether any leg has one."""
         self._samples: Float32 = np.zeros((_LEGS_AT_ONCE, WINDOW), np.float32)
@@ -142,6 +149,8 @@ class DTMFState:
         """Overwrites all that is known of a leg."""
         self.history[row] = self.before_hole[row] = 0
         self.hole[row] = 0
+        self.age[row] = 0
+        self.released = [each for each in self.released if each.row != row]
         for column in (self.hop, self.spare, self.squares, self.peak):
             column[:, row] = 0
         self.coarse[row] = False
@@ -200,6 +209,18 @@ class Press(NamedTuple):
     """First sample of the tone relative to the frame's first; negative, and good to 5 ms."""
 
 
+class Release(NamedTuple):
+    """A key that has ended: leg row, telephone-event code, and what its tones were."""
+
+    row: int
+    key: int
+    length: int
+    """Samples, good to 8 ms; lost ones count."""
+    row_dbm0: float
+    column_dbm0: float
+    """The levels at their loudest, ITU-T G.100; up to half a decibel low where the frequencies are off."""
+
+
 def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Bool, Bool]) -> list[Press]:
     """Advances all legs by one frame.
 
@@ -210,9 +231,11 @@ def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Boo
         valid: for each half of the frame, which legs' audio arrived.
 
     Returns:
-        The keys that began, in order of time.
+        The keys that began, in order of time; those that ended are in `state.released`.
     """
     legs = len(frames)
+    state.released = []
+    state.age[:legs] += FRAME_SAMPLES
     state.project(frames, valid)
     middle = (state.patterns[:legs] << 1 | valid[0]) & _WHOLE
     patterns = (middle << 1 | valid[1]) & _WHOLE
@@ -236,6 +259,8 @@ def detect(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Boo
         presses = _look(state, params, rows, windows)
     if state.holes or not (valid[0].all() and valid[1].all()):
         presses += _bridge(state, params, frames, valid)
+    for press in presses:
+        state.age[press.row] = -press.start
     state.keep(frames, valid)
     state.hop, state.spare = state.spare, state.hop
     state.coarse[:legs] = coarse
@@ -260,26 +285,47 @@ class _Keys(NamedTuple):
     key: Int8
     peak: Float32
     missing: Int16
+    ended: Int8
+    """The hop at which the key that was down when the frame began was released, -1 while it is down."""
 
 
 def _look(state: DTMFState, params: DTMFParams, rows: Index, windows: _Windows) -> list[Press]:
     """The close look: releases and presses, hop by hop."""
-    keys = _Keys(rows, state.key.take(rows), state.peak.take(rows, axis=1), state.missing.take(rows))
+    before = state.key.take(rows)
+    ended = np.full(len(rows), -1, np.int8)
+    keys = _Keys(rows, before.copy(), state.peak.take(rows, axis=1), state.missing.take(rows), ended)
     likely = _is_coarse(params, windows.power, windows.total)
     likely = likely[1:] & likely[:-1]
     presses: list[Press] = []
     down = np.flatnonzero(keys.key >= 0)
     if down.size:
         _hold(params, keys, windows, range(HOPS), down, likely)
+        state.released += [
+            _release(state, int(row), int(key), int(hop))
+            for row, key, hop in zip(rows, before, ended, strict=True)
+            if hop >= 0
+        ]
     for hop in range(HOPS):
         candidates = np.flatnonzero(likely[hop])
         if candidates.size:
             pressed = _press(params, keys, windows, hop, candidates)
+            # A key that another one follows without a pause.
+            over = [at for at in pressed.tolist() if before[at] >= 0 and ended[at] < 0]
+            ended[over] = hop
+            state.released += [_release(state, int(rows[at]), int(before[at]), hop) for at in over]
             presses += [Press(int(rows[at]), int(keys.key[at]), hop * HOP - _RUN_IN) for at in pressed]
             if pressed.size:
                 _hold(params, keys, windows, range(hop + 1, HOPS), pressed, likely)
     state.key[rows], state.peak[:, rows], state.missing[rows] = keys.key, keys.peak, keys.missing
     return presses
+
+
+def _release(state: DTMFState, row: int, key: int, hop: int) -> Release:
+    """A key that was down when the frame began, and was not at this hop any more."""
+    length = int(state.age[row]) + (hop + 1) * HOP - _RUN_OUT
+    amplitude = 2 * np.sqrt(state.peak[:, row]) / _DESIGN.sums[7]
+    row_dbm0, column_dbm0 = 20 * np.log10(np.maximum(amplitude, 1) / AMPLITUDE_0_DBM0)
+    return Release(row, key, max(length, 0), round(float(row_dbm0), 1), round(float(column_dbm0), 1))
 
 
 def _bridge(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Bool, Bool]) -> list[Press]:
@@ -350,6 +396,7 @@ def _hold(params: DTMFParams, keys: _Keys, windows: _Windows, hops: range, down:
         else:
             missing[:] = 0
         held &= (now >= peak * 10 ** (params.release_db / 10)).all(axis=0)
+        keys.ended[down[~held & (keys.ended[down] < 0)]] = hop
         peak = np.maximum(peak, now)
         loudest = power[:4].max(axis=0) + power[4:].max(axis=0)
         likely[hop, down[held & (own.sum(axis=0) >= loudest.take(down))]] = False

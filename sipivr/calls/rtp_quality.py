@@ -28,6 +28,8 @@ _COUNTS: Final = (
     "keys_info",
     _DISAGREED,
 )
+#: The shortest and the softest of a leg's keys in band, where there were any.
+_TONES: Final = ("tone_shortest_ms", "tone_softest_dbm0")
 _GAUGES: Final = ("jitter_ms", "buffer_ms", "clock_ppm")
 #: Who hears the audio that a figure is about.
 _SWITCH: Final = "switch"
@@ -54,15 +56,22 @@ def total(before: LegStatistics | None, now: LegStatistics | None) -> LegStatist
         remote_lost=sum(lost) if lost else None,
         mos=round(sum(mos * packets for mos, packets in lives) / heard, 2) if heard else None,
         remote_mos=before.remote_mos if now.remote_mos is None else now.remote_mos,
+        **{name: _least(getattr(before, name), getattr(now, name)) for name in _TONES},
         remote_jitter_ms=before.remote_jitter_ms if now.remote_jitter_ms is None else now.remote_jitter_ms,
         round_trip_ms=before.round_trip_ms if now.round_trip_ms is None else now.round_trip_ms,
     )
 
 
+def _least(one: float | None, other: float | None) -> float | None:
+    known = [value for value in (one, other) if value is not None]
+    return min(known) if known else None
+
+
 def counts(figures: LegStatistics) -> dict[str, float]:
     """What the call record keeps of the RTP layer's counters; of keys, only how often their ways disagreed."""
     names = [name for name in (*_COUNTS, *_GAUGES) if name == _DISAGREED or not name.startswith("keys_")]
-    return {name: getattr(figures, name) for name in names}
+    known = {name: getattr(figures, name) for name in _TONES if getattr(figures, name) is not None}
+    return {name: getattr(figures, name) for name in names} | known
 
 
 def quality(figures: LegStatistics) -> LegQuality:

@@ -168,6 +168,42 @@ def test_clear_forgets_audio() -> None:
     assert not state.hop.any()
 
 
+@pytest.mark.parametrize("tone_ms", [40, 65, 200, 1000])
+def test_a_key_that_ends_tells_its_length_and_its_levels(tone_ms: float) -> None:
+    rng = np.random.default_rng(int(tone_ms))
+    state, there = dtmf.DTMFState(LEGS), np.ones(LEGS, np.bool_)
+    audio = np.zeros((LEGS, 160 * 70))
+    levels, twists = rng.uniform(-22, -3, LEGS), rng.uniform(-8, 4, LEGS)
+    for leg in range(LEGS):
+        tone = tones.dtmf_tone(leg % 16, tone_ms, levels[leg], twists[leg], phase=rng.uniform(0, 6))
+        start = int(rng.integers(300, 620))
+        audio[leg, start : start + len(tone)] = tone
+    ended: list[dtmf.Release] = []
+    for start in range(0, audio.shape[1], 160):
+        frame = np.ascontiguousarray(audio[:, start : start + 160].astype(np.int16))
+        dtmf.detect(state, PARAMS, frame, (there, there))
+        ended += state.released
+    assert sorted(release.row for release in ended) == list(range(LEGS))
+    for release in ended:
+        level, twist = levels[release.row], twists[release.row]
+        assert release.key == release.row % 16
+        assert abs(release.length - tone_ms * 8) <= 8 * 8 + 1
+        assert abs(release.row_dbm0 - (level - max(twist, 0))) < 0.2
+        assert abs(release.column_dbm0 - (level + min(twist, 0))) < 0.2
+
+
+def test_a_key_that_another_follows_at_once_has_ended() -> None:
+    state, there = dtmf.DTMFState(1), np.ones(1, np.bool_)
+    audio = np.concatenate(
+        [tones.silence(40), tones.dtmf_tone(3, 100), tones.dtmf_tone(8, 100), tones.silence(60)]
+    )
+    ended: list[dtmf.Release] = []
+    for start in range(0, len(audio), 160):
+        dtmf.detect(state, PARAMS, audio[None, start : start + 160], (there, there))
+        ended += state.released
+    assert [(release.key, round(release.length / 800)) for release in ended] == [(3, 1), (8, 1)]
+
+
 def test_tone_against_fft() -> None:
     tone = tones.dtmf_tone(6, 1000, -10, twist_db=4).astype(np.float64)
     spectrum = np.abs(np.fft.rfft(tone)) / len(tone) * 2
