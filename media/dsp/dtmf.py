@@ -17,6 +17,7 @@ The state of a leg is a column of `DTMFState`; the caller owns it, `detect` adva
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -101,6 +102,8 @@ _LEGS_AT_ONCE: Final = 256
 #: Samples from a tone's start to the end of the hop before the one at which it is pressed: 144 to 225, by where
 #: in a hop it begins.
 _RUN_IN: Final = WINDOW - 15
+#: A tone of 0 dBm0 has one over this as the power of a whole window.
+_DBM0_OF_POWER: Final = float((2 / (_DESIGN.sums[7] * AMPLITUDE_0_DBM0)) ** 2)
 #: From the end of the hop at which a key is released back to where its tones ended: a Hann window holds a sixth of its
 #: sum (15 dB) 138 samples before its end, and a third of a hop, as measured, because hops come where they come.
 _RUN_OUT: Final = 138 + HOP // 3
@@ -300,19 +303,16 @@ def _look(state: DTMFState, params: DTMFParams, rows: Index, windows: _Windows) 
     down = np.flatnonzero(keys.key >= 0)
     if down.size:
         _hold(params, keys, windows, range(HOPS), down, likely)
-        state.released += [
-            _release(state, int(row), int(key), int(hop))
-            for row, key, hop in zip(rows, before, ended, strict=True)
-            if hop >= 0
-        ]
+        for at in np.flatnonzero(ended >= 0).tolist():
+            state.released.append(_release(state, int(rows[at]), int(before[at]), int(ended[at])))
     for hop in range(HOPS):
         candidates = np.flatnonzero(likely[hop])
         if candidates.size:
             pressed = _press(params, keys, windows, hop, candidates)
             # A key that another one follows without a pause.
-            over = [at for at in pressed.tolist() if before[at] >= 0 and ended[at] < 0]
-            ended[over] = hop
-            state.released += [_release(state, int(rows[at]), int(before[at]), hop) for at in over]
+            for at in pressed[(before[pressed] >= 0) & (ended[pressed] < 0)].tolist():
+                ended[at] = hop
+                state.released.append(_release(state, int(rows[at]), int(before[at]), hop))
             presses += [Press(int(rows[at]), int(keys.key[at]), hop * HOP - _RUN_IN) for at in pressed]
             if pressed.size:
                 _hold(params, keys, windows, range(hop + 1, HOPS), pressed, likely)
@@ -323,9 +323,10 @@ def _look(state: DTMFState, params: DTMFParams, rows: Index, windows: _Windows) 
 def _release(state: DTMFState, row: int, key: int, hop: int) -> Release:
     """A key that was down when the frame began, and was not at this hop any more."""
     length = int(state.age[row]) + (hop + 1) * HOP - _RUN_OUT
-    amplitude = 2 * np.sqrt(state.peak[:, row]) / _DESIGN.sums[7]
-    row_dbm0, column_dbm0 = 20 * np.log10(np.maximum(amplitude, 1) / AMPLITUDE_0_DBM0)
-    return Release(row, key, max(length, 0), round(float(row_dbm0), 1), round(float(column_dbm0), 1))
+    row_dbm0, column_dbm0 = (
+        round(10 * math.log10(max(peak, 1.0) * _DBM0_OF_POWER), 1) for peak in state.peak[:, row].tolist()
+    )
+    return Release(row, key, max(length, 0), row_dbm0, column_dbm0)
 
 
 def _bridge(state: DTMFState, params: DTMFParams, frames: Int16, valid: tuple[Bool, Bool]) -> list[Press]:
