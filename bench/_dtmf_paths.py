@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -39,12 +40,17 @@ def straight(audio: Int16, params: dtmf.DTMFParams | None = None) -> list[list[i
     return keys
 
 
-def carried(audio: Int16, lost: Bool) -> Found:
+#: Told of each tick: what the legs play, which halves of it are the peer's, and the presses recognised.
+Observer = Callable[[Int16, tuple[Bool, Bool], list[dtmf.Press]], None]
+
+
+def carried(audio: Int16, lost: Bool, observe: Observer | None = None) -> Found:
     """Keys of µ-law packets of 20 ms of which some are lost, through ring, jitter buffer and concealment.
 
     Args:
         audio: `(legs, samples)`.
         lost: `(legs, packets)`; the first packet always arrives.
+        observe: is told of every tick from the one on that plays the first packet.
     """
     legs, samples = audio.shape
     count = samples // FRAME_SAMPLES
@@ -69,9 +75,12 @@ def carried(audio: Int16, lost: Bool) -> Found:
                 streams.receive(tick, rows, np.arange(len(rows)), parse(slots, lengths), slots)
         pcm, previous = previous, pcm
         valid = streams.play(tick, legs, _NO_ROWS, pcm, previous)
-        for press in dtmf.detect(state, params, pcm, valid):
+        presses = dtmf.detect(state, params, pcm, valid)
+        for press in presses:
             keys[press.row].append(press.key)
         if tick >= behind:
+            if observe is not None:
+                observe(pcm, valid, presses)
             heard[:, (tick - behind) * FRAME_SAMPLES : (tick - behind + 1) * FRAME_SAMPLES] = pcm
     return Found(keys, heard)
 
