@@ -26,26 +26,11 @@ async def pay(stage: Stage, way: KeyWay, card: CardInHand = VISA) -> dict[str, A
     return {"session": session, "cause": cause, "call": record}
 
 
-async def pay_in_band(stage: Stage) -> dict[str, Any]:
+async def pay_elsewhere(stage: Stage, program: str, *options: str) -> dict[str, Any]:
     """From a process of its own: here all scenarios share one loop, and its pauses would be gaps in the tones."""
     session = await stage.session()
     customer = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.telephone", stage.switch.uri(ROOMY_NUMBER)),
-        *("--caller", stage.switch.caller, "--keys", KeyWay.INBAND.value),
-        *("--identification-number", session["identification_number"]),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said = (await customer.communicate())[0].decode()
-    assert customer.returncode == 0, said
-    ended = json.loads(said.splitlines()[-1])
-    return {"session": session, "call": await stage.find_call(ended["sip_call_id"])}
-
-
-async def pay_told_twice(stage: Stage, *options: str) -> dict[str, Any]:
-    session = await stage.session()
-    customer = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.e2e.both_ways", stage.switch.uri(ROOMY_NUMBER)),
+        *(sys.executable, "-m", program, stage.switch.uri(ROOMY_NUMBER)),
         *("--caller", stage.switch.caller, *options),
         *("--identification-number", session["identification_number"]),
         stdout=asyncio.subprocess.PIPE,
@@ -57,12 +42,16 @@ async def pay_told_twice(stage: Stage, *options: str) -> dict[str, Any]:
     return {"session": session, "call": await stage.find_call(ended["sip_call_id"], figures=True)}
 
 
+async def pay_in_band(stage: Stage) -> dict[str, Any]:
+    return await pay_elsewhere(stage, "bench.telephone", "--keys", KeyWay.INBAND.value)
+
+
 async def pay_told_twice_tone_first(stage: Stage) -> dict[str, Any]:
-    return await pay_told_twice(stage)
+    return await pay_elsewhere(stage, "tests.e2e.both_ways")
 
 
 async def pay_told_twice_event_first(stage: Stage) -> dict[str, Any]:
-    return await pay_told_twice(stage, "--event-first")
+    return await pay_elsewhere(stage, "tests.e2e.both_ways", "--event-first")
 
 
 async def pay_by_telephone_event(stage: Stage) -> dict[str, Any]:
