@@ -407,10 +407,11 @@ class Engine:
             self._key(press.row, KeyWay.INBAND, press.key, start & 0xFFFFFFFF, events, hole)
 
     def _hear_signalled(self, events: list[AnyEvent]) -> None:
-        for number, key in self._signalled:
+        # Taken first: what fails once must not fail in every tick.
+        signalled, self._signalled = self._signalled, []
+        for number, key in signalled:
             if number in self.legs:
                 self._key(self.legs[number].row, KeyWay.INFO, key, None, events)
-        self._signalled.clear()
 
     def _key(
         self, row: int, way: KeyWay, key: int, timestamp: int | None, events: list[AnyEvent], hole: int = 0
@@ -454,6 +455,7 @@ class Engine:
         if self.ticks % _TIMEOUT_CHECK_TICKS:
             return
         events += self.policy.tidy(self.ticks)
+        self.keys.tidy(self.ticks)
         limit = self._timeout_s * 1000 / TICK_MS
         legs = self.legs.rows.high
         quiet = self.ticks - self.streams.last_tick[:legs] >= limit

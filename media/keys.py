@@ -93,6 +93,20 @@ class Deduplicator:
         """Forgets a leg."""
         self._legs.pop(row, None)
 
+    def tidy(self, tick: int) -> None:
+        """Forgets presses of which no way can have anything to say any more: nobody needs the digits (invariant 2)."""
+        for leg in self._legs.values():
+            if not leg.recent:
+                continue
+            self._judge(leg, tick)
+            while leg.recent and tick - leg.recent[0].tick > INFO_TICKS:
+                leg.recent.popleft()
+
+    def remembered(self, row: int) -> int:
+        """Presses of a leg that are still known."""
+        leg = self._legs.get(row)
+        return len(leg.recent) if leg else 0
+
     def pinned(self, row: int) -> KeyWay | None:
         """The way of a leg's keys, as far as it is known."""
         leg = self._legs.get(row)

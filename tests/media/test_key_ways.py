@@ -129,6 +129,29 @@ def test_a_pinned_leg_takes_its_own_way_alone(mode: DTMFMode) -> None:
         assert isinstance(answer, Acknowledged if 9 in takes.get(mode, []) else Refused)
 
 
+def test_a_key_by_info_that_fails_does_not_fail_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    with udp_socket() as peer, udp_socket() as ours:
+        engine = Engine([ours], capacity=8)
+        add(engine, 1, remote_of(peer))
+        engine.execute(HearKey(seq=1, leg=1, key=9))
+        with monkeypatch.context() as broken:
+            broken.setattr(engine.keys, "accept", lambda *args, **values: 1 / 0)
+            engine.tick()
+        assert engine.faults == 1
+        engine.tick()
+        assert engine.faults == 1
+
+
+def test_no_digits_stay_in_the_engine_while_a_call_goes_on() -> None:
+    with udp_socket() as peer, udp_socket() as ours:
+        engine = Engine([ours], capacity=8)
+        add(engine, 1, remote_of(peer))
+        engine.execute(HearKey(seq=1, leg=1, key=9))
+        for _ in range(150):
+            engine.tick()
+        assert engine.keys.remembered(engine.legs[1].row) == 0
+
+
 def test_nobody_keys_for_a_leg_that_is_gone() -> None:
     with udp_socket() as peer, udp_socket() as ours:
         engine = Engine([ours], capacity=8)

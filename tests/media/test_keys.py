@@ -101,6 +101,26 @@ def test_a_leg_that_changes_its_way_loses_no_key() -> None:
     assert keys.disagreements(0) == 2, "until it was learnt"
 
 
+def test_presses_are_forgotten_once_nothing_can_be_said_of_them() -> None:
+    """A card number does not stay here for the length of a call; what was learnt of the leg does."""
+    keys = Deduplicator()
+    accepted([word for number in range(16) for word in press((INBAND,), number)], keys)
+    last = 50 * 15
+    keys.tidy(last + INFO_TICKS)
+    assert keys.remembered(0) == 1, "INFO may still come"
+    keys.tidy(last + INFO_TICKS + 1)
+    assert keys.remembered(0) == 0
+    assert keys.pinned(0) is INBAND
+
+
+def test_the_last_press_of_a_call_is_judged_too() -> None:
+    keys = Deduplicator()
+    accepted(press((EVENT,), 0) + press((EVENT,), 1) + press((INBAND,), 2), keys)
+    assert keys.disagreements(0) == 0
+    keys.tidy(50 * 3)
+    assert keys.disagreements(0) == 1
+
+
 def test_a_lost_event_is_told_by_the_tone() -> None:
     keys = Deduplicator()
     words = list(itertools.chain(*(press((EVENT, INBAND), number) for number in range(4))))
