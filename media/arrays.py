@@ -17,6 +17,7 @@ Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
+Complex64 = npt.NDArray[np.complex64]
 Float64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 

@@ -130,6 +130,8 @@ def _update_leg(engine: Engine, command: UpdateLeg) -> list[AnyEvent]:
     leg.direction, leg.symmetric, leg.dtmf = command.direction, command.symmetric, command.dtmf
     leg.secure = command.srtp is not None
     engine.connections.restart(leg.row)
+    if leg.row in engine.connections.decoyed():
+        engine.echoes.restart(leg.row)
     engine.streams.last_tick[leg.row] = engine.ticks
     engine.streams.comfort_noise[leg.row] = command.comfort_noise
     _negotiate(engine, leg, command.ptime_ms)

@@ -24,6 +24,7 @@ from media.protocol import MaskMode
 
 #: Modes that pass audio or follow a voice; a leg's own bridge knows none of these.
 _OF_OTHERS: Final = (mask.OPEN, mask.CLAMP, mask.SCRAMBLE)
+_NONE: Final[Index] = np.zeros(0, np.intp)
 
 
 @dataclasses.dataclass(slots=True)
@@ -160,6 +161,15 @@ class Connections:
             connection = self._all[pair]
             if pair[0] == row and connection.mode == mask.CLAMP:
                 self._layers[connection.layer].bank.start(pair[1], connection.mode, self._rng, beeping=False)
+
+    def decoyed(self) -> Index:
+        """Destinations that a decoy plays to; the same array until something changes."""
+        playing = [
+            rows for layer in self._layers for mode, rows, _ in layer.order().stateful if mode == mask.DECOY
+        ]
+        if len(playing) > 1:
+            return np.concatenate(playing)
+        return playing[0] if playing else _NONE
 
     def mix(self, out: Int16, heard: Heard, stocks: Stocks) -> list[int]:
         """Adds every source, after its mask, to its destination.

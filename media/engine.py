@@ -24,9 +24,10 @@ from typing import Final
 import numpy as np
 
 from media import commands, quality
-from media.arrays import Bool, Int16, Int64
+from media.arrays import Bool, Index, Int16, Int64
 from media.connections import Connections
 from media.dsp import dtmf
+from media.dsp.echo import Echoes
 from media.keys import Deduplicator, Tones
 from media.legs import Leg, Legs
 from media.masks import Heard, Stocks
@@ -132,11 +133,15 @@ class Engine:
         self._timeout_s = timeout_s
         self._params = dtmf_params or dtmf.DTMFParams()
         self._detector = dtmf.DTMFState(capacity)
+        self.echoes = Echoes(capacity)
+        self._decoyed: Index = np.zeros(0, np.intp)
         self._receiver = open_receiver(sockets, portable=portable)
         self._stocks = Stocks(self.rng)
         self._keyed: Bool = np.zeros(capacity, np.bool_)
         self._pcm: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
         self._previous: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
+        self._bare: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
+        """What was received without the echoes of our decoys."""
         self._out: Int16 = np.zeros((capacity, FRAME_SAMPLES), np.int16)
         self._wipe = False
         self._silent: Bool = np.zeros(capacity, np.bool_)
@@ -219,7 +224,9 @@ class Engine:
         self.secure.clear(row)
         self.streams.clear(row)
         self._detector.clear(row)
-        for audio in (self._pcm, self._previous, self._out):
+        if row in self._decoyed:
+            self.echoes.clear(row)
+        for audio in (self._pcm, self._previous, self._bare, self._out):
             audio[row] = 0
         for counter in self._counters.values():
             counter[row] = 0
@@ -395,16 +402,30 @@ class Engine:
             self._key(press.row, KeyWay.RFC4733, press.key, timestamp, events)
 
     def _detect(self, legs: int, valid: tuple[Bool, Bool], events: list[AnyEvent]) -> None:
-        presses = dtmf.detect(self._detector, self._params, self._pcm[:legs], valid)
+        presses = dtmf.detect(self._detector, self._params, self._without_echoes(legs, valid), valid)
         for release in self._detector.released:
             self.tones.note(release)
         for press in presses:
-            if not self.legs.inband[press.row]:
+            if not self.legs.inband[press.row] or self.echoes.unsure(press.row):
                 continue
             # The timelines have moved on to the next frame already.
             start = int(self.streams.play_timestamp[press.row]) - FRAME_SAMPLES + press.start
             hole = self.streams.playout.hole_before(press.row, start)
             self._key(press.row, KeyWay.INBAND, press.key, start & 0xFFFFFFFF, events, hole)
+
+    def _without_echoes(self, legs: int, valid: tuple[Bool, Bool]) -> Int16:
+        rows = self.connections.decoyed()
+        if rows is not self._decoyed:
+            for row in np.setxor1d(rows, self._decoyed).tolist():
+                self.echoes.clear(row)
+                self._bare[row] = 0
+            self._decoyed = rows
+        if not rows.size:
+            return self._pcm[:legs]
+        bare = self._bare[:legs]
+        bare[:] = self._pcm[:legs]
+        self.echoes.take_out(rows, bare, valid[0] & valid[1])
+        return bare
 
     def _hear_signalled(self, events: list[AnyEvent]) -> None:
         # Taken first: what fails once must not fail in every tick.
@@ -431,6 +452,8 @@ class Engine:
                 self._keyed[self.legs[event.leg].row] = True
         heard = Heard(self._pcm[:legs], self._keyed, valid[0] & valid[1])
         faulty = self.connections.mix(out, heard, self._stocks)
+        if self._decoyed.size:
+            self.echoes.keep(self._decoyed, out[self._decoyed])
         for row in faulty:
             leg = self.legs.by_row[row]
             if not leg.faulted:
