@@ -88,10 +88,33 @@ class PaymentSessionCreate(Input):
     number: Annotated[
         Identifier | None, Field(description="The number to dial; one of the merchant's if absent.")
     ] = None
+    mask: Annotated[
+        records.Mask | None,
+        Field(
+            description="What operators hear of the customer while an inline call captures; the merchant's if absent."
+        ),
+    ] = None
     metadata: Annotated[
         dict[Annotated[str, Field(pattern="^[A-Za-z0-9_.-]{1,40}$")], Annotated[Text, Field(max_length=500)]],
         Field(max_length=20, description="Up to 20 values of your own. Never card data."),
     ] = {}
+
+
+class MerchantChange(Input):
+    """Settings of the merchant; what is absent stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"mask": "tone"}]})
+
+    mask: Annotated[
+        records.Mask | None,
+        Field(
+            description="What operators hear of customers during a capture. `clamp` must have been allowed."
+        ),
+    ] = None
+    bridge_mask: Annotated[
+        records.BridgeMask | None,
+        Field(description="What plays into the bridge of a transferred call during a capture."),
+    ] = None
 
 
 class Empty(Input):
@@ -107,6 +130,8 @@ Scope = Literal[
     "events:read",
     "shops:read",
     "numbers:read",
+    "merchant:read",
+    "merchant:write",
     "metrics:read",
 ]
 

@@ -51,6 +51,7 @@ class PaymentSession(Output):
     currency: str
     language: str
     metadata: dict[str, str]
+    mask: Annotated[records.Mask | None, Field(description="Null: the merchant's.")]
     identification_number: Annotated[
         str | None, Field(description="What the operator keys; null once retired.", examples=["482913"])
     ]
@@ -191,6 +192,25 @@ class Event(Output):
                 "data": value.object,
             }
         return value
+
+
+class Merchant(Output):
+    """The merchant that the key is of."""
+
+    object: Literal["merchant"] = "merchant"
+    id: Annotated[str, Field(examples=["mer_2b7e"])]
+    name: str
+    mode: records.Mode
+    language: str
+    mask: Annotated[
+        records.Mask,
+        Field(description="What operators hear of customers during a capture on an inline call."),
+    ]
+    bridge_mask: Annotated[
+        records.BridgeMask,
+        Field(description="What plays into the bridge of a transferred call during a capture."),
+    ]
+    clamp_allowed: Annotated[bool, Field(description="Whether the platform allows the mask `clamp`.")]
 
 
 class Shop(Output):

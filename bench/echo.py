@@ -31,7 +31,7 @@ def _conditions() -> dict[str, tuple[Bridge, bool]]:
     """By name; whether the limit is required."""
     voice = pcm_of(speech(20.0, np.random.default_rng(_SEED)).codes).astype(float)
     return {
-        "no echo, keys of -10 dBm0": (Bridge(echo_db=None, starts_after_s=0.0), True),
+        "no echo, keys of -10 dBm0 after 0.5 s": (Bridge(echo_db=None, starts_after_s=0.5), True),
         "echo -30 dB, -19 dBm0": (Bridge(-19.0, -30.0), True),
         "echo -20 dB, -16 dBm0": (Bridge(-16.0, -20.0), True),
         "echo -12 dB, -4 dBm0": (Bridge(-4.0), True),

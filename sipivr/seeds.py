@@ -33,9 +33,10 @@ KEY_PERMISSIONS: Final = (
     "events:read",
     "shops:read",
     "numbers:read",
+    "merchant:read",
     "metrics:read",
 )
-ADMINISTRATOR_PERMISSIONS: Final = (*KEY_PERMISSIONS, "api_keys:write")
+ADMINISTRATOR_PERMISSIONS: Final = (*KEY_PERMISSIONS, "merchant:write", "api_keys:write")
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ async def create(
         language=body.language,
         number=body.number,
         metadata=dict(body.metadata),
+        mask=body.mask,
     )
     return await _answer(deps, request, caller, command, 201)
 

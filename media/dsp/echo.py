@@ -44,9 +44,11 @@ MEMORY: Final = 0.99
 SETTLED: Final = 100
 SPARE: Final = 4
 #: Frames until a new delay is believed.
-PROVING: Final = 20
+PROVING: Final = 30
 #: Frames after the decoy's beginning in which an echo that is not known yet is the likelier cause of a key.
 BEGINNING: Final = 75
+#: The same while nobody can know whether there is one.
+FIRST: Final = 20
 #: Agreement of received and sent, summed over the frequencies (8 is all), below which there is no echo to speak of.
 LEAST_AGREEMENT: Final = 1.6
 #: Times one over the frames that were compared: what chance makes agree.
@@ -149,8 +151,9 @@ class Echoes:
         self.cross[rows] = self.power[rows] = self.gains[rows] = self.path[rows] = 0
 
     def unsure(self, row: int) -> bool:
-        """Whether a decoy has just begun, and has an echo that is not known yet: a part of it may look like a key."""
-        return bool(self.agrees[row] and self.stood[row] <= PROVING and self.taught[row] <= BEGINNING)
+        """Whether a decoy has just begun: a part of its echo, if it has one, may look like a key until it is known."""
+        known = self.stood[row] > PROVING or not self.agrees[row]
+        return bool(self.taught[row] <= (FIRST if known else BEGINNING))
 
     # The tick
 

@@ -50,9 +50,6 @@ from sipivr.ua.ports import SIPCause, SIPLeg
 
 log = logging.getLogger(__name__)
 
-#: What plays into the three-way bridge while a capture is open.
-BRIDGE_MASK: Final = MaskMode.COMFORT_NOISE
-
 _REFUSALS: Final = {
     RefusalReason.WRONG: events.RefusalReason.WRONG,
     RefusalReason.EXPIRED: events.RefusalReason.EXPIRED,
@@ -331,7 +328,8 @@ class Call:
             return
         self._mask_request = request
         self._record.capture_opening()
-        answer = self._bridge.set(self.media, self.media, BRIDGE_MASK)
+        # The bridge is the merchant's: what plays into it is all that can be done there.
+        answer = self._bridge.set(self.media, self.media, MaskMode(self.merchant.bridge_mask))
         answer.add_done_callback(lambda done: self._mask_answered(request, done))
 
     def _mask_answered(self, request: int, answer: asyncio.Future[None]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sipivr.control.messages import (
+    AllowClamp,
     AnyCommand,
     CancelPaymentSession,
     CreatePaymentSession,
@@ -21,6 +22,7 @@ from sipivr.control.messages import (
     IssueIdentificationNumber,
     Ping,
     RegisterPrincipal,
+    SetMasks,
 )
 from sipivr.store.records import Principal, Role
 
@@ -34,6 +36,9 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     "events:read": "see events, list and live stream",
     "shops:read": "see shops",
     "numbers:read": "see telephone numbers",
+    "merchant:read": "see the merchant's own settings",
+    "merchant:write": "change the merchant's own settings: masks",
+    "platform:write": "change what only the platform decides for its merchants: whether a clamp is allowed",
     "metrics:read": "read the figures of the switch",
     "api_keys:write": "make principals for API keys and operators, and switch them off",
 }
@@ -43,6 +48,8 @@ NEEDED: Final[Mapping[type[AnyCommand], str | None]] = {
     CreatePaymentSession: "payment_sessions:write",
     CancelPaymentSession: "payment_sessions:write",
     IssueIdentificationNumber: "payment_sessions:write",
+    SetMasks: "merchant:write",
+    AllowClamp: "platform:write",
     HangUpCall: "calls:write",
     RegisterPrincipal: "api_keys:write",
     DeactivatePrincipal: "api_keys:write",

@@ -12,6 +12,7 @@ from typing import Final, Protocol, TypeAlias, assert_never
 from sipivr.control import authorise
 from sipivr.control.authorise import Denied
 from sipivr.control.messages import (
+    AllowClamp,
     AnyCommand,
     CancelPaymentSession,
     CreatePaymentSession,
@@ -21,6 +22,7 @@ from sipivr.control.messages import (
     IssueIdentificationNumber,
     Ping,
     RegisterPrincipal,
+    SetMasks,
 )
 from sipivr.store import write
 from sipivr.store.errors import Refused, StoreBusy, StoreUnavailable
@@ -125,6 +127,17 @@ class Commands:
                 result = await self._cancel(command, principal, actor)
             case IssueIdentificationNumber():
                 result = await self._issue(command, principal, actor)
+            case SetMasks():
+                changed = await self._writer.run(
+                    write.set_masks,
+                    actor,
+                    merchant=authorise.merchant_of(principal),
+                    mask=command.mask,
+                    bridge_mask=command.bridge_mask,
+                )
+                result = {"merchant": changed.id}
+            case AllowClamp():
+                result = await self._allow_clamp(command, principal, actor)
             case HangUpCall():
                 result = await self._hang_up(command, principal)
             case RegisterPrincipal():
@@ -149,8 +162,17 @@ class Commands:
             language=command.language,
             number=command.number,
             metadata=command.metadata,
+            mask=command.mask,
         )
         return {"session": created.id, "version": created.version}
+
+    async def _allow_clamp(self, command: AllowClamp, principal: Principal, actor: Actor) -> Result:
+        if principal.role is not Role.PLATFORM:
+            raise Failed(ErrorCode.FORBIDDEN, "only the platform decides this")
+        changed = await self._writer.run(
+            write.allow_clamp, actor, merchant=command.merchant, allowed=command.allowed
+        )
+        return {"merchant": changed.id}
 
     async def _issue(self, command: IssueIdentificationNumber, principal: Principal, actor: Actor) -> Result:
         self._check_operator(principal, command.session)

@@ -14,6 +14,8 @@ from typing import Final
 
 import msgspec
 
+from sipivr.store.records import BridgeMask, Mask
+
 PROTOCOL_VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 262_144
 
@@ -49,6 +51,7 @@ class CreatePaymentSession(Command, frozen=True, kw_only=True):
     language: str | None = None
     number: str | None = None
     metadata: dict[str, str] = {}
+    mask: Mask | None = None
 
 
 class CancelPaymentSession(Command, frozen=True, kw_only=True):
@@ -61,6 +64,20 @@ class IssueIdentificationNumber(Command, frozen=True, kw_only=True):
     """A new identification number for the same session; the old one is retired."""
 
     session: str
+
+
+class SetMasks(Command, frozen=True, kw_only=True):
+    """What the operator's side hears during the captures of the principal's merchant; None: as it is."""
+
+    mask: Mask | None = None
+    bridge_mask: BridgeMask | None = None
+
+
+class AllowClamp(Command, frozen=True, kw_only=True):
+    """A platform administrator lets a merchant choose the mask that passes spoken digits, or no longer."""
+
+    merchant: str
+    allowed: bool
 
 
 class HangUpCall(Command, frozen=True, kw_only=True):
@@ -91,6 +108,8 @@ AnyCommand = (
     CreatePaymentSession
     | CancelPaymentSession
     | IssueIdentificationNumber
+    | SetMasks
+    | AllowClamp
     | HangUpCall
     | RegisterPrincipal
     | DeactivatePrincipal

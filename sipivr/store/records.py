@@ -41,6 +41,23 @@ class TrunkSRTP(enum.StrEnum):
     REQUIRED = "required"
 
 
+class Mask(enum.StrEnum):
+    """What an operator's leg hears of the customer during a capture (design: masks)."""
+
+    SILENCE = "silence"
+    COMFORT_NOISE = "comfort_noise"
+    TONE = "tone"
+    SCRAMBLE = "scramble"
+    CLAMP = "clamp"
+
+
+class BridgeMask(enum.StrEnum):
+    """What the switch plays into a merchant's own bridge during a capture; its other parties hear the keys."""
+
+    DECOY = "decoy"
+    COMFORT_NOISE = "comfort_noise"
+
+
 class SessionStatus(enum.StrEnum):
     """A payment session, from registration to its end."""
 
@@ -114,6 +131,15 @@ class Merchant:
     language: str
     active: bool
     identification_digits: int = 6
+    mask: Mask = Mask.COMFORT_NOISE
+    bridge_mask: BridgeMask = BridgeMask.DECOY
+    clamp_allowed: bool = False
+    """Whether a platform administrator allows `Mask.CLAMP`, which lets spoken digits pass."""
+
+    def mask_of(self, session: PaymentSession) -> Mask:
+        """The mask of a session's capture: its own or the merchant's, and no clamp that is not allowed now."""
+        mask = session.mask or self.mask
+        return Mask.COMFORT_NOISE if mask is Mask.CLAMP and not self.clamp_allowed else mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +235,8 @@ class PaymentSession:
     call: str | None = None
     payment: str | None = None
     closed_at: str | None = None
+    mask: Mask | None = None
+    """Of this session's capture on an inline call; None: the merchant's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,9 @@ from sipivr.store.errors import Invalid, NotFound
 from sipivr.store.identifiers import new_id
 from sipivr.store.records import (
     Actor,
+    BridgeMask,
     Connector,
+    Mask,
     Merchant,
     Mode,
     Number,
@@ -62,6 +64,60 @@ def put_merchant(
         }
         _put(tx, actor, "merchant", merchant, values, merchant=merchant)
         return rows.merchant(_row(tx, rows.MERCHANT, merchant))
+
+
+def set_masks(
+    store: WritableStore,
+    actor: Actor,
+    *,
+    merchant: str,
+    mask: Mask | None = None,
+    bridge_mask: BridgeMask | None = None,
+    now: dt.datetime | None = None,
+) -> Merchant:
+    """What the operator's side hears during a merchant's captures; None leaves a value as it is.
+
+    Raises:
+        NotFound: no such merchant.
+        Invalid: a clamp, and the platform has not allowed it.
+    """
+    with transaction(store, now) as tx:
+        current = rows.merchant(_row(tx, rows.MERCHANT, merchant))
+        if mask is not None:
+            check_mask(mask, clamp_allowed=current.clamp_allowed)
+        wanted = {"mask": mask or current.mask, "bridge_mask": bridge_mask or current.bridge_mask}
+        tx.run(
+            "UPDATE merchant SET mask = :mask, bridge_mask = :bridge_mask WHERE id = :id",
+            wanted | {"id": merchant},
+        )
+        tx.audit(actor, "merchant.set_masks", merchant, merchant, wanted)
+        return rows.merchant(_row(tx, rows.MERCHANT, merchant))
+
+
+def allow_clamp(
+    store: WritableStore, actor: Actor, *, merchant: str, allowed: bool, now: dt.datetime | None = None
+) -> Merchant:
+    """Lets a merchant choose the mask that passes spoken digits, or takes it away: what chose it gets noise then.
+
+    Raises:
+        NotFound: no such merchant.
+    """
+    with transaction(store, now) as tx:
+        _row(tx, rows.MERCHANT, merchant)
+        tx.run("UPDATE merchant SET clamp_allowed = ? WHERE id = ?", [int(allowed), merchant])
+        if not allowed:
+            tx.run(
+                "UPDATE merchant SET mask = ? WHERE id = ? AND mask = ?",
+                [Mask.COMFORT_NOISE, merchant, Mask.CLAMP],
+            )
+        tx.audit(actor, "merchant.allow_clamp", merchant, merchant, {"allowed": allowed})
+        return rows.merchant(_row(tx, rows.MERCHANT, merchant))
+
+
+def check_mask(mask: Mask, *, clamp_allowed: bool) -> None:
+    """Raises Invalid for a clamp that is not allowed."""
+    if mask is Mask.CLAMP and not clamp_allowed:
+        raise Invalid("mask: clamp passes spoken digits; the platform has to allow it for the merchant first")
 
 
 def put_number(

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sipivr.store.records import (
+    BridgeMask,
     Call,
     CallStatus,
     Connector,
     EventRecord,
     LadderEntry,
     Leg,
+    Mask,
     Merchant,
     Mode,
     Number,
@@ -80,7 +82,12 @@ def _fields(record: type, row: Row) -> dict[str, Any]:
 def merchant(row: Row) -> Merchant:
     """A row of `MERCHANT`."""
     values = _fields(Merchant, row)
-    return Merchant(**values | {"mode": Mode(values["mode"]), "active": bool(values["active"])})
+    values["mode"] = Mode(values["mode"])
+    values["mask"] = Mask(values["mask"])
+    values["bridge_mask"] = BridgeMask(values["bridge_mask"])
+    values["clamp_allowed"] = bool(values["clamp_allowed"])
+    values["active"] = bool(values["active"])
+    return Merchant(**values)
 
 
 def number(row: Row) -> Number:
@@ -131,6 +138,7 @@ def session(row: Row) -> PaymentSession:
     values["status"] = SessionStatus(values["status"])
     values["mode"] = Mode(values["mode"])
     values["metadata"] = json.loads(values["metadata"])
+    values["mask"] = Mask(values["mask"]) if values["mask"] else None
     return PaymentSession(**values)
 
 

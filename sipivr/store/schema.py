@@ -366,6 +366,20 @@ def m0006_leg_quality(db: Database) -> None:
     """)
 
 
+@migrations()
+def m0007_masks(db: Database) -> None:
+    """What the operator's side hears during a capture: by merchant, and by session."""
+    db.executescript("""
+        ALTER TABLE merchant ADD COLUMN mask TEXT NOT NULL DEFAULT 'comfort_noise'
+            CHECK (mask IN ('silence', 'comfort_noise', 'tone', 'scramble', 'clamp'));
+        ALTER TABLE merchant ADD COLUMN bridge_mask TEXT NOT NULL DEFAULT 'decoy'
+            CHECK (bridge_mask IN ('decoy', 'comfort_noise'));
+        ALTER TABLE merchant ADD COLUMN clamp_allowed INTEGER NOT NULL DEFAULT 0 CHECK (clamp_allowed IN (0, 1));
+        ALTER TABLE payment_session ADD COLUMN mask TEXT
+            CHECK (mask IN ('silence', 'comfort_noise', 'tone', 'scramble', 'clamp'));
+    """)
+
+
 def migrate(db: Database) -> tuple[str, ...]:
     """Applies what is missing and returns its names.
 

@@ -26,10 +26,12 @@ from sipivr.store.errors import Conflict, Invalid, NotFound, OrderAlreadyPaid, O
 from sipivr.store.identifiers import new_id
 from sipivr.store.records import (
     Actor,
+    Mask,
     NumberUse,
     PaymentSession,
     SessionStatus,
 )
+from sipivr.store.registry import check_mask
 
 #: A suffix of an attempt follows it, so it is shorter than the gateway's 27 and must not look as if it had
 #: one.
@@ -52,6 +54,7 @@ def create_payment_session(
     language: str | None = None,
     number: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    mask: Mask | None = None,
     now: dt.datetime | None = None,
 ) -> PaymentSession:
     """Registers what is to be paid and issues an identification number.
@@ -67,6 +70,7 @@ def create_payment_session(
         language: of the dialogue; None: the number's, else the merchant's.
         number: id of the merchant's number to dial; None: its first active one.
         metadata: up to 20 short texts of the merchant's own.
+        mask: of the capture on an inline call; None: the merchant's.
         now: for tests.
 
     Raises:
@@ -80,14 +84,16 @@ def create_payment_session(
     _check_values(order_id, amount, language, metadata)
     with transaction(store, now) as tx:
         found = tx.row(
-            "SELECT s.currency, c.mode, m.language, m.mode, m.identification_digits"
+            "SELECT s.currency, c.mode, m.language, m.mode, m.identification_digits, m.clamp_allowed"
             " FROM shop s JOIN connector c ON c.id = s.connector JOIN merchant m ON m.id = s.merchant"
             " WHERE s.id = ? AND s.merchant = ? AND s.active AND c.active AND m.active",
             [shop, merchant],
         )
         if found is None:
             raise NotFound("shop: no active shop of this id")
-        shop_currency, mode, merchant_language, merchant_mode, digits = found
+        shop_currency, mode, merchant_language, merchant_mode, digits, clamp_allowed = found
+        if mask is not None:
+            check_mask(mask, clamp_allowed=bool(clamp_allowed))
         if currency != shop_currency:
             raise Invalid(f"currency: this shop charges in {shop_currency}")
         if mode != merchant_mode:
@@ -97,8 +103,8 @@ def create_payment_session(
         session = new_id("ps", tx.now)
         tx.run(
             "INSERT INTO payment_session (id, merchant, shop, order_id, amount, currency, language, status,"
-            " mode, number, metadata, created_by, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
+            " mode, number, metadata, mask, created_by, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?)",
             [
                 session,
                 merchant,
@@ -110,6 +116,7 @@ def create_payment_session(
                 mode,
                 dial[0] if dial else None,
                 msgspec.json.encode(metadata).decode(),
+                mask,
                 actor.principal,
                 tx.at,
             ],

@@ -8,7 +8,7 @@ refusal is a `sipivr.store.errors.Refused`; nothing is changed then. `now` is fo
 Signatures::
 
     create_payment_session(store, actor, *, merchant, shop, order_id, amount, currency="JPY", language=None,
-                           number=None, metadata=None, now=None) -> PaymentSession
+                           number=None, metadata=None, mask=None, now=None) -> PaymentSession
     issue_identification_number(store, actor, *, session, merchant=None, now=None) -> PaymentSession
     cancel_session(store, actor, *, session, merchant=None, now=None) -> PaymentSession
     claim_identification_number(store, *, merchant, digits, call, now=None) -> PaymentSession | ClaimRefused
@@ -38,6 +38,8 @@ Signatures::
                    error_codes=(), error_category=None, final=False, now=None) -> Payment
 
     put_merchant, put_number, put_connector, put_shop, put_trunk, put_principal (store, actor, *, …, id=None)
+    set_masks(store, actor, *, merchant, mask=None, bridge_mask=None, now=None) -> Merchant
+    allow_clamp(store, actor, *, merchant, allowed, now=None) -> Merchant
     allow_caller, block_caller, disallow_caller (store, actor, *, merchant, e164)
     register_principal(store, actor, *, merchant, name, role, permissions, extension=None) -> Principal
     deactivate_principal(store, actor, *, target, merchant=None, now=None) -> Principal
@@ -71,6 +73,7 @@ from sipivr.store.payments import (
 )
 from sipivr.store.registry import (
     allow_caller,
+    allow_clamp,
     block_caller,
     deactivate_principal,
     disallow_caller,
@@ -81,6 +84,7 @@ from sipivr.store.registry import (
     put_shop,
     put_trunk,
     register_principal,
+    set_masks,
 )
 from sipivr.store.retention import RetentionPolicy, RetentionReport, apply_retention
 from sipivr.store.sessions import (
@@ -97,6 +101,7 @@ __all__ = [
     "add_ladder",
     "add_timeline",
     "allow_caller",
+    "allow_clamp",
     "apply_retention",
     "begin_payment",
     "block_caller",
@@ -130,4 +135,5 @@ __all__ = [
     "put_trunk",
     "register_principal",
     "release_claim",
+    "set_masks",
 ]

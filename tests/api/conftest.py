@@ -48,6 +48,8 @@ ALL_SCOPES = (
     "events:read",
     "shops:read",
     "numbers:read",
+    "merchant:read",
+    "merchant:write",
     "metrics:read",
 )
 LIMIT = 60

@@ -77,6 +77,8 @@ async def switch(tmp_path: Path) -> AsyncIterator[Switch]:
         "payment_sessions:write",
         "calls:read",
         "calls:write",
+        "merchant:write",
+        "platform:write",
         "api_keys:write",
     )
     made = {
@@ -95,6 +97,7 @@ async def switch(tmp_path: Path) -> AsyncIterator[Switch]:
             ("operator", Role.OPERATOR, world.merchant),
             ("operator_2", Role.OPERATOR, world.merchant),
             ("other", Role.ADMINISTRATOR, world.other),
+            ("carrier", Role.PLATFORM, None),
         )
     }
     # A socket's path has 107 bytes at most; pytest's directories are longer.

@@ -6,6 +6,7 @@ import pytest
 
 from sipivr.control.authorise import GRANTABLE_ROLES, NEEDED, PERMISSIONS
 from sipivr.control.messages import (
+    AllowClamp,
     AnyCommand,
     CancelPaymentSession,
     CreatePaymentSession,
@@ -16,9 +17,10 @@ from sipivr.control.messages import (
     Ping,
     RegisterPrincipal,
     Reply,
+    SetMasks,
 )
 from sipivr.store import read, write
-from sipivr.store.records import SYSTEM, Mode, PaymentSession, Role, SessionStatus
+from sipivr.store.records import SYSTEM, Mask, Merchant, Mode, PaymentSession, Role, SessionStatus
 from tests.control.conftest import Switch
 
 
@@ -147,6 +149,8 @@ async def test_who_may_not_gets_forbidden_whatever_the_object(switch: Switch, st
         HangUpCall(principal=principal, call="call_none"),
         RegisterPrincipal(principal=principal, name="x", role="api_key", permissions=()),
         DeactivatePrincipal(principal=principal, target="prn_boss"),
+        SetMasks(principal=principal, mask=Mask.TONE),
+        AllowClamp(principal=principal, merchant=switch.world.merchant, allowed=True),
     ):
         assert (await switch.ask(command)).error is ErrorCode.FORBIDDEN
 
@@ -203,3 +207,25 @@ async def test_a_locked_store_is_unavailable(switch: Switch) -> None:
 async def test_ping_needs_no_principal(switch: Switch) -> None:
     reply = await switch.ask(Ping(principal=""))
     assert reply.result == {"node": "n1", "calls": 3, "draining": False}
+
+
+async def test_masks_are_the_merchant_s_and_a_clamp_the_platform_s(switch: Switch) -> None:
+    def merchant(id: str) -> Merchant:
+        found = read.merchant(read.open_readonly(switch.world.path), id)
+        assert found is not None
+        return found
+
+    own, other = switch.world.merchant, switch.world.other
+    assert (await switch.ask(SetMasks(principal="prn_boss", mask=Mask.TONE))).error is None
+    assert (merchant(own).mask, merchant(other).mask) == (Mask.TONE, Mask.COMFORT_NOISE)
+    for principal in ("prn_boss", "prn_key", "prn_other"):
+        reply = await switch.ask(AllowClamp(principal=principal, merchant=own, allowed=True))
+        assert reply.error is ErrorCode.FORBIDDEN
+    reply = await switch.ask(SetMasks(principal="prn_boss", mask=Mask.CLAMP))
+    assert reply.error is ErrorCode.INVALID
+    assert (await switch.ask(AllowClamp(principal="prn_carrier", merchant=own, allowed=True))).error is None
+    assert (await switch.ask(SetMasks(principal="prn_boss", mask=Mask.CLAMP))).error is None
+    assert merchant(own).mask is Mask.CLAMP
+    assert (await switch.ask(SetMasks(principal="prn_carrier", mask=Mask.TONE))).error is ErrorCode.FORBIDDEN
+    missing = await switch.ask(AllowClamp(principal="prn_carrier", merchant="mer_none", allowed=True))
+    assert missing.error is ErrorCode.NOT_FOUND
