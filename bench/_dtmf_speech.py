@@ -112,7 +112,7 @@ def _open_jtalk() -> Iterator[Source]:
         speech = engine.speak(_TEXTS["ja"])
     except EngineError:
         return
-    yield Source("open_jtalk mei", "synthesised", levelled(_at_8_khz(speech.samples, speech.rate_hz)))
+    yield Source("open_jtalk mei", "synthesised", levelled(at_8_khz(speech.samples, speech.rate_hz)))
 
 
 def _espeak() -> Iterator[Source]:
@@ -129,16 +129,16 @@ def _espeak() -> Iterator[Source]:
             samples = np.frombuffer(done.stdout[44 : len(done.stdout) // 2 * 2], "<i2").astype(np.float64)
             if len(samples):
                 name = f"espeak {voice} {pitch}"
-                yield Source(name, "synthesised", levelled(_at_8_khz(samples, 22_050)))
+                yield Source(name, "synthesised", levelled(at_8_khz(samples, 22_050)))
 
 
 def _wav(path: Path) -> Float64:
     rate, samples = wavfile.read(path)
     mono = samples if samples.ndim == 1 else samples.mean(axis=1)
-    return _at_8_khz(mono.astype(np.float64), int(rate))
+    return at_8_khz(mono.astype(np.float64), int(rate))
 
 
-def _at_8_khz(samples: Float64, rate_hz: int) -> Float64:
+def at_8_khz(samples: Float64, rate_hz: int) -> Float64:
     if rate_hz == SAMPLE_RATE_HZ:
         return samples
     common = math.gcd(SAMPLE_RATE_HZ, rate_hz)

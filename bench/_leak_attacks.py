@@ -13,7 +13,7 @@ from scipy import optimize, signal, special, stats
 
 from bench._dtmf_audio import score
 from bench._dtmf_paths import straight
-from bench._leak_material import CLASSES, Key
+from bench._leak_material import Key
 from bench._spandsp import load
 from media.arrays import Float64, Int16
 from media.dsp import tones
@@ -29,6 +29,8 @@ _STEP: Final = 160
 _BANDS: Final = 16
 _HIDDEN: Final = 32
 _ALPHA: Final = 0.001
+#: The first and the last 60 ms of a key.
+EDGE: Final = 480
 
 
 def decoders() -> dict[str, Decoder | None]:
@@ -87,6 +89,21 @@ def decode(decoder: Decoder, audio: Int16, keys: list[Key], seed: int) -> Decode
     return Decoded(hits, round(float(np.mean(permuted)), 1), round(p, 5), total)
 
 
+def anywhere(key: Key) -> tuple[int, int]:
+    """All of a key."""
+    return key.start, key.end
+
+
+def onset(key: Key) -> tuple[int, int]:
+    """Its first 60 ms."""
+    return key.start, min(key.end, key.start + EDGE)
+
+
+def tail(key: Key) -> tuple[int, int]:
+    """Its last 60 ms."""
+    return max(key.start, key.end - EDGE), key.end
+
+
 class Classified(NamedTuple):
     """How often the classifier named the key."""
 
@@ -134,11 +151,12 @@ def classify(table: Float64, codes: np.ndarray, seed: int) -> list[Classified]:
         for taught, tried in (halves, halves[::-1]):
             guess = learn(table[taught], codes[taught], table[tried], rng)
             right += int((guess == codes[tried]).sum())
-        found.append(_interval(right, len(codes), name))
+        found.append(interval(right, len(codes), name))
     return found
 
 
-def _interval(right: int, total: int, by: str) -> Classified:
+def interval(right: int, total: int, by: str) -> Classified:
+    """An accuracy with its 99.9 % interval."""
     low = stats.beta.ppf(_ALPHA / 2, right, total - right + 1) if right else 0.0
     high = stats.beta.ppf(1 - _ALPHA / 2, right + 1, total - right) if right < total else 1.0
     return Classified(round(right / total, 5), round(float(low), 5), round(float(high), 5), by)
@@ -146,7 +164,7 @@ def _interval(right: int, total: int, by: str) -> Classified:
 
 def _discriminant(taught: Float64, codes: np.ndarray, tried: Float64, _: Any) -> np.ndarray:
     """Fisher's, with a common covariance that is shrunk a little."""
-    means = np.stack([taught[codes == code].mean(axis=0) for code in range(CLASSES)])
+    means = np.stack([taught[codes == code].mean(axis=0) for code in range(codes.max() + 1)])
     centred = taught - means[codes]
     covariance = centred.T @ centred / len(taught)
     covariance += np.eye(len(covariance)) * (0.01 * np.trace(covariance) / len(covariance) + 1e-6)
@@ -158,9 +176,10 @@ def _discriminant(taught: Float64, codes: np.ndarray, tried: Float64, _: Any) ->
 def _net(taught: Float64, codes: np.ndarray, tried: Float64, rng: np.random.Generator) -> np.ndarray:
     """One hidden layer, learnt by L-BFGS with a penalty on its weights."""
     inputs = taught.shape[1]
-    shapes = ((inputs, _HIDDEN), (_HIDDEN,), (_HIDDEN, CLASSES), (CLASSES,))
+    classes = int(codes.max()) + 1
+    shapes = ((inputs, _HIDDEN), (_HIDDEN,), (_HIDDEN, classes), (classes,))
     sizes = [int(np.prod(shape)) for shape in shapes]
-    wanted = np.eye(CLASSES)[codes]
+    wanted = np.eye(classes)[codes]
 
     def parts(flat: Float64) -> list[Float64]:
         return [
@@ -188,14 +207,20 @@ def _net(taught: Float64, codes: np.ndarray, tried: Float64, rng: np.random.Gene
     return np.asarray(guess)
 
 
-def remnants(operator: Int16, material_audio: Int16, keys: list[Key], delay: int) -> int:
-    """Keys of which the operator heard samples as they were said, in the first or last 60 ms or anywhere between.
+def remnants(
+    operator: Int16,
+    material_audio: Int16,
+    keys: list[Key],
+    delay: int,
+    part: Callable[[Key], tuple[int, int]],
+) -> int:
+    """Keys of which the operator heard samples as they were said, in a part of them.
 
     Forty samples in a row that equal the customer's, in a stretch that is no silence, are no chance.
     """
     run, found = 40, 0
     for key in keys:
-        low, high = max(0, key.start), key.end
+        low, high = part(key)
         said = material_audio[key.leg, low:high].astype(np.int32)
         heard = operator[key.leg, low + delay : high + delay].astype(np.int32)
         said = said[: len(heard)]

@@ -91,15 +91,16 @@ def operator_hears(material: Material, mode: MaskMode, seed: int, leak: float = 
 
     Args:
         material: the customers.
-        mode: of every customer's connection; `TONE` with beeps.
+        mode: of every customer's connection; `TONE` with beeps. `DECOY` is heard in the bridge, over the customer.
         seed: of what masks draw.
         leak: so much of the customer's audio is added, to see whether the laboratory notices.
     """
     legs, samples = material.audio.shape
     rng = np.random.default_rng(seed)
     connections, stocks = Connections(2 * legs, rng), Stocks(rng)
+    bridge = mode is MaskMode.DECOY
     for leg in range(legs):
-        connections.set(leg, legs + leg, mode, beeping=True)
+        connections.set(legs + leg if bridge else leg, legs + leg, mode, beeping=True)
     pcm, out = np.zeros((2, 2 * legs, FRAME_SAMPLES), np.int16)
     keyed, sound = np.zeros((2, 2 * legs), np.bool_)
     heard = np.zeros((legs, samples), np.int16)
@@ -112,7 +113,7 @@ def operator_hears(material: Material, mode: MaskMode, seed: int, leak: float = 
         keyed[[press.row for press in presses]] = True
         out[:] = 0
         connections.mix(out, Heard(pcm, keyed, sound), stocks)
-        part = out[legs:].astype(np.float64) + leak * frames
+        part = out[legs:].astype(np.float64) + (1.0 if bridge else leak) * frames
         heard[:, at : at + FRAME_SAMPLES] = np.rint(part).clip(-_LARGEST, _LARGEST)
         at += FRAME_SAMPLES
 

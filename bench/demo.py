@@ -26,6 +26,10 @@ from bench.telephone.pbx import ThreeWayBridge
 from bench.telephone.phone import PhoneCall, Telephone
 from bench.telephone.recording import write_spectrograms, write_wav
 from media.protocol import KeyWay
+from sipivr.seeds import MERCHANT
+from sipivr.store import write
+from sipivr.store.database import WritableStore
+from sipivr.store.records import SYSTEM, BridgeMask
 
 CUSTOMER_NUMBER = "09011112222"
 
@@ -50,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=KeyWay.RFC4733.value,
         help="how the customer's telephone sends keys to the PBX",
     )
+    parser.add_argument(
+        "--bridge-mask",
+        choices=[mask.value for mask in BridgeMask],
+        default=BridgeMask.DECOY.value,
+        help="what the switch plays into the conference during the capture",
+    )
     parser.add_argument("--amount", type=int, default=12_300, help="in yen")
 
 
@@ -67,7 +77,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 async def _play(directory: Path, args: argparse.Namespace, timeline: Timeline) -> dict[str, Any]:
     timeline.say("switch", "starts (the first start synthesises the prompts; later ones take seconds)")
-    async with running_switch(directory) as switch, Telephone(lines=8) as phone:
+
+    def plant(store: WritableStore) -> None:
+        write.set_masks(store, SYSTEM, merchant=MERCHANT, bridge_mask=BridgeMask(args.bridge_mask))
+
+    async with running_switch(directory, plant=plant) as switch, Telephone(lines=8) as phone:
         timeline.say("switch", f"ready: {switch.uri()}, API {switch.api_url}")
         return await _conversation(switch, phone, args, timeline)
 

@@ -406,7 +406,9 @@ class Engine:
         for release in self._detector.released:
             self.tones.note(release)
         for press in presses:
-            if not self.legs.inband[press.row] or self.echoes.unsure(press.row):
+            if not self.legs.inband[press.row]:
+                continue
+            if press.row in self._decoyed and self.echoes.unsure(press.row):
                 continue
             # The timelines have moved on to the next frame already.
             start = int(self.streams.play_timestamp[press.row]) - FRAME_SAMPLES + press.start

@@ -24,7 +24,7 @@ from bench.harness import Switch, running_switch
 from bench.telephone.phone import PhoneCall, Telephone
 from sipivr.store import write
 from sipivr.store.database import WritableStore
-from sipivr.store.records import SYSTEM, Mode, TrunkSRTP
+from sipivr.store.records import SYSTEM, BridgeMask, Mode, TrunkSRTP
 from sipivr.ua.negotiation import MediaTerms
 
 #: Numbers besides the seeded one.
@@ -201,6 +201,8 @@ class Planted:
 
     def __call__(self, store: WritableStore) -> None:
         merchant = "mer_demo"
+        # Scenarios compare what they hear with the prompts, sample by sample; `test_decoy` has the other mask.
+        write.set_masks(store, SYSTEM, merchant=merchant, bridge_mask=BridgeMask.COMFORT_NOISE)
         write.put_number(store, SYSTEM, id="num_busy", merchant=merchant, e164="+81312345001", line_limit=5)
         write.put_number(store, SYSTEM, id="num_off", merchant=merchant, e164="+81312345002", active=False)
         write.put_number(

@@ -34,7 +34,7 @@ def test_nothing_crosses_a_mask(material: Material, mode: MaskMode) -> None:
     audio = operator_hears(material, mode, 5)
     delay = clamp.DELAY * FRAME_SAMPLES if mode is MaskMode.CLAMP else 0
     assert attacks.decode(straight, audio, material.keys, 1).p >= 0.001
-    assert attacks.remnants(audio, material.audio, material.keys, delay) == 0
+    assert attacks.remnants(audio, material.audio, material.keys, delay, attacks.anywhere) == 0
     for guess in named(material, audio, delay):
         assert guess.low <= 1 / CLASSES <= guess.high
 
@@ -54,7 +54,7 @@ def test_without_a_mask_every_key_is_named(material: Material) -> None:
     decoded = attacks.decode(straight, audio, material.keys, 1)
     assert decoded.hits > 0.98 * KEYS and decoded.p < 0.001
     assert max(guess.accuracy for guess in named(material, audio)) > 0.97
-    assert attacks.remnants(audio, material.audio, material.keys, 0) > 0.95 * KEYS
+    assert attacks.remnants(audio, material.audio, material.keys, 0, attacks.anywhere) > 0.95 * KEYS
 
 
 def test_a_leak_far_below_the_noise_is_found(material: Material) -> None:
@@ -67,5 +67,5 @@ def test_twenty_milliseconds_of_each_onset_are_found(material: Material) -> None
     audio = operator_hears(material, MaskMode.COMFORT_NOISE, 5)
     for key in material.keys:
         audio[key.leg, key.start : key.start + 160] = material.audio[key.leg, key.start : key.start + 160]
-    assert attacks.remnants(audio, material.audio, material.keys, 0) > 0.95 * KEYS
+    assert attacks.remnants(audio, material.audio, material.keys, 0, attacks.anywhere) > 0.95 * KEYS
     assert max(guess.low for guess in named(material, audio)) > 0.3
