@@ -8,6 +8,7 @@ go to the classifiers that learn keys, too.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ _WORDS: Final = {
     "en": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "ja": ("ぜろ", "いち", "に", "さん", "よん", "ご", "ろく", "なな", "はち", "きゅう"),
 }
-_VOICES: Final = (
+VOICES: Final = (
     "en-us",
     "en-us+f2",
     "en-us+f4",
@@ -60,14 +61,14 @@ class Spoken(NamedTuple):
     """First sample of each word."""
 
 
-def vocabulary() -> list[list[Float64]]:
-    """For each digit its word in all voices, 8 kHz, its active part at 0 dBm0.
+def vocabulary(voices: Sequence[str] = VOICES) -> list[list[Float64]]:
+    """For each digit its word in some voices, 8 kHz, its active part at 0 dBm0.
 
     Raises:
         RuntimeError: eSpeak NG is not installed.
     """
     words: list[list[Float64]] = [[] for _ in range(DIGITS)]
-    for voice in _VOICES:
+    for voice in voices:
         for pitch in _PITCHES:
             for pace in _PACES:
                 for digit, word in enumerate(_WORDS[voice[:2]]):
