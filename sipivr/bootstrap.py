@@ -237,14 +237,11 @@ def _agent_settings(settings: Settings) -> UASettings:
 
 
 def _edge_trunk(trunk: Trunk) -> EdgeTrunk:
-    methods = trunk.options.get("extra_methods", ())
     return EdgeTrunk(
         trunk=trunk.id,
         networks=tuple(ip_network(text) for text in trunk.networks),
-        extra_methods=frozenset(str(method) for method in methods)
-        if isinstance(methods, list | tuple)
-        else frozenset(),
-        allow_replaces=trunk.options.get("allow_replaces") is True,
+        extra_methods=frozenset(trunk.rules.extra_methods),
+        allow_replaces=trunk.rules.allow_replaces,
     )
 
 

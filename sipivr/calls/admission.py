@@ -1,8 +1,8 @@
 """Whether a call is taken: the checks in their order, each with its own reason, SIP status and counter.
 
-Pure: the facts are read by the switchboard, the verdict is a value. The order is the design's: trunk, overload,
-number, merchant, the number's use and its callers, line limit. The edge has already met unknown sources with
-silence; a trunk that is unknown here has been removed since.
+Pure: the facts are read by the switchboard, the verdict is a value. The order is the design's: trunk, overload (of the
+node, of the trunk), number, merchant, the number's use and its callers, line limit. The edge has already met unknown
+sources with silence; a trunk that is unknown here has been removed since.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class Refusal(enum.StrEnum):
     TRUNK_UNKNOWN = "trunk_unknown"
     DRAINING = "draining"
     OVERLOAD = "overload"
+    TRUNK_CHANNEL_LIMIT = "trunk_channel_limit"
     NUMBER_UNKNOWN = "number_unknown"
     NUMBER_DISABLED = "number_disabled"
     NUMBER_USE_UNSUPPORTED = "number_use_unsupported"
@@ -37,6 +38,7 @@ STATUS: Mapping[Refusal, int] = {
     Refusal.TRUNK_UNKNOWN: 403,
     Refusal.DRAINING: 503,
     Refusal.OVERLOAD: 503,
+    Refusal.TRUNK_CHANNEL_LIMIT: 503,
     Refusal.NUMBER_UNKNOWN: 404,
     Refusal.NUMBER_DISABLED: 404,
     Refusal.NUMBER_USE_UNSUPPORTED: 480,
@@ -63,6 +65,7 @@ class Facts:
         merchant: of the number.
         caller: E.164, None when there is none.
         caller_allowed: the caller is on the merchant's list (受付可能電話番号).
+        calls_on_trunk: calls that the trunk carries now.
         calls_on_number: calls that the number carries now.
     """
 
@@ -73,6 +76,7 @@ class Facts:
     merchant: Merchant | None
     caller: str | None
     caller_allowed: bool
+    calls_on_trunk: int
     calls_on_number: int
 
 
@@ -107,6 +111,9 @@ def decide(facts: Facts) -> Admitted | Refused:
         return refused(Refusal.DRAINING)
     if facts.overloaded:
         return refused(Refusal.OVERLOAD)
+    limit = facts.trunk.rules.channel_limit
+    if limit is not None and facts.calls_on_trunk >= limit:
+        return refused(Refusal.TRUNK_CHANNEL_LIMIT)
     number, merchant = facts.number, facts.merchant
     if number is None or merchant is None or facts.trunk.merchant not in {None, merchant.id}:
         return refused(Refusal.NUMBER_UNKNOWN)

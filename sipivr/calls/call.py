@@ -66,6 +66,7 @@ class Call:
         id: of the call record.
         number: that was called.
         merchant: whose number it is.
+        trunk: that it came by.
         sip: the customer's leg, answered by `start`.
         record: of this call in the store.
         dialogue: not started yet.
@@ -79,6 +80,7 @@ class Call:
         *,
         number: Number,
         merchant: Merchant,
+        trunk: str,
         sip: SIPLeg,
         record: CallRecord,
         dialogue: Dialogue,
@@ -88,6 +90,7 @@ class Call:
         self.id = id
         self.number = number
         self.merchant = merchant
+        self.trunk = trunk
         self.sip = sip
         self.session: PaymentSession | None = None
         self.media: MediaLeg | None = None

@@ -18,6 +18,7 @@ from sipivr.calls import admission
 from sipivr.calls.admission import Admitted, Facts, Refusal, Refused
 from sipivr.calls.call import Call
 from sipivr.calls.call_record import CallRecord
+from sipivr.calls.lines import Lines
 from sipivr.calls.media_leg import MediaLeg
 from sipivr.calls.media_link import MediaRefused, MediaWorker
 from sipivr.calls.media_ports import FamilyMissing, PortsExhausted
@@ -31,7 +32,7 @@ from sipivr.store.records import Call as CallRow
 from sipivr.store.records import Leg as LegRow
 from sipivr.store.records import Trunk
 from sipivr.ua.edge import EdgeRefusal
-from sipivr.ua.identity import CallIdentity, IdentityRules, identify
+from sipivr.ua.identity import CalledFrom, CallIdentity, IdentityRules, identify
 from sipivr.ua.ladder import LadderEntry
 from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio
 from sipivr.ua.ports import IncomingInvite, SIPCause, SIPLeg
@@ -74,7 +75,8 @@ class Switchboard:
         self._calls: dict[int, Call] = {}
         self._settling: set[Call] = set()
         self._exposed = ExposedKeys(services.count)
-        self._lines: dict[str, int] = {}
+        self._lines = Lines()
+        self._channels = Lines()
         self._empty = asyncio.Event()
         self._empty.set()
         self.draining = False
@@ -90,7 +92,7 @@ class Switchboard:
     @property
     def lines_taken(self) -> int:
         """Over all numbers."""
-        return sum(self._lines.values())
+        return self._lines.total
 
     @property
     def settling(self) -> int:
@@ -141,6 +143,7 @@ class Switchboard:
             call_id,
             number=verdict.number,
             merchant=verdict.merchant,
+            trunk=trunk.id,
             sip=leg,
             record=record,
             dialogue=self._make_dialogue(
@@ -163,7 +166,8 @@ class Switchboard:
         if invite.offer is not None:
             leg.prepare(sdp)
         self._calls[leg.number] = call
-        self._lines[verdict.number.id] = self._lines.get(verdict.number.id, 0) + 1
+        self._lines.take(verdict.number.id)
+        self._channels.take(trunk.id)
         self._empty.clear()
         self._services.ladders.claim(leg.call_id)
         # Queued now, ahead of whatever a CANCEL in the next packet will have to record.
@@ -184,8 +188,8 @@ class Switchboard:
             remote=Remote(audio.address, audio.port) if audio and audio.address else None,
             terms=_terms(trunk),
             advertised=self._services.media_addresses,
-            symmetric=bool(trunk.options.get("symmetric_rtp", False)),
-            dtmf=DTMFMode(str(trunk.options.get("dtmf", "auto"))),
+            symmetric=trunk.rules.symmetric_rtp,
+            dtmf=DTMFMode(trunk.rules.dtmf.value),
             signalled=invite.source_address or None,
         )
         if invite.offer is None:
@@ -201,6 +205,7 @@ class Switchboard:
         if trunk is None:
             return IdentityRules(country_code=self._country_code)
         return IdentityRules(
+            called_from=tuple(CalledFrom(place.value) for place in trunk.rules.called_from),
             trust_asserted=trunk.trust_identity,
             # From is a caller's own claim: it counts only where the trunk belongs to one merchant.
             trust_from=trunk.merchant is not None,
@@ -222,7 +227,8 @@ class Switchboard:
             merchant=merchant,
             caller=identity.caller,
             caller_allowed=allowed,
-            calls_on_number=self._lines.get(number.id, 0) if number else 0,
+            calls_on_trunk=self._channels.taken(trunk.id) if trunk else 0,
+            calls_on_number=self._lines.taken(number.id) if number else 0,
         )
 
     def _refuse(
@@ -404,7 +410,10 @@ class Switchboard:
             self._services.ladders.forget(leg.call_id)
             return
         self._settling.add(call)
-        self._line_free(call.number.id)
+        self._lines.free(call.number.id)
+        self._channels.free(call.trunk)
+        if not self._lines:
+            self._empty.set()
         call.sip_ended(cause)
 
     def fault(self, leg: SIPLeg | None, error: BaseException) -> None:
@@ -447,22 +456,10 @@ class Switchboard:
         for call in self.calls:
             call.worker_arrived(worker)
 
-    def _line_free(self, number: str) -> None:
-        left = self._lines.get(number, 0) - 1
-        if left > 0:
-            self._lines[number] = left
-        else:
-            self._lines.pop(number, None)
-        if not self._lines:
-            self._empty.set()
-
     def _over(self, call: Call) -> None:
         self._settling.discard(call)
 
 
 def _terms(trunk: Trunk) -> MediaTerms:
-    srtp = SRTPPolicy(trunk.srtp.value)
-    codecs = trunk.options.get("codecs")
-    if isinstance(codecs, list):
-        return MediaTerms(codecs=tuple(Codec[str(name)] for name in codecs), srtp=srtp)
-    return MediaTerms(srtp=srtp)
+    codecs = tuple(Codec[name.value] for name in trunk.rules.codecs)
+    return MediaTerms(codecs=codecs, srtp=SRTPPolicy(trunk.srtp.value))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from sipivr.store.trunk_rules import TrunkRules
+
 
 class Mode(enum.StrEnum):
     """Test data and live data never meet; test mode takes only the simulator's cards."""
@@ -194,7 +196,7 @@ class Trunk:
     networks: tuple[str, ...]
     merchant: str | None
     trust_identity: bool
-    options: dict[str, object] = field(default_factory=dict)
+    rules: TrunkRules = field(default_factory=TrunkRules)
     active: bool = True
     srtp: TrunkSRTP = TrunkSRTP.OFF
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sipivr.store import crypto, rows
+from sipivr.store import crypto, rows, trunk_rules
 from sipivr.store.database import Transaction, WritableStore, transaction
 from sipivr.store.errors import Invalid, NotFound
 from sipivr.store.identifiers import new_id
@@ -234,7 +234,12 @@ def put_trunk(
     id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Trunk:
-    """A peer that may send SIP. Raises Invalid: a network is no address or CIDR, or is everything."""
+    """A peer that may send SIP; `options` are the fields of `TrunkRules` that are not their defaults.
+
+    Raises:
+        Invalid: a network is no address or CIDR, or is everything; a rule is not known or has a wrong value.
+    """
+    rules = trunk_rules.read(options or {})
     kept = []
     for network in networks:
         try:
@@ -251,7 +256,7 @@ def put_trunk(
             "networks": _json(kept),
             "merchant": merchant,
             "trust_identity": trust_identity,
-            "options": _json(dict(options or {})),
+            "options": _json(rules),
             "srtp": srtp,
             "active": active,
         }

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from sipivr.store import trunk_rules
+from sipivr.store.errors import Invalid
 from sipivr.store.records import (
     BridgeMask,
     Call,
@@ -31,8 +34,11 @@ from sipivr.store.records import (
     Trunk,
     TrunkSRTP,
 )
+from sipivr.store.trunk_rules import TrunkRules
 
 Row = Sequence[Any]
+
+log = logging.getLogger(__name__)
 
 
 def _select(record: type, table: str, **expressions: str) -> str:
@@ -50,7 +56,7 @@ MERCHANT: Final = _select(Merchant, "merchant")
 NUMBER: Final = _select(Number, "number")
 CONNECTOR: Final = _select(Connector, "connector")
 SHOP: Final = _select(Shop, "shop")
-TRUNK: Final = _select(Trunk, "trunk")
+TRUNK: Final = _select(Trunk, "trunk", rules="options")
 PRINCIPAL: Final = _select(Principal, "principal")
 SESSION: Final = (
     _select(
@@ -113,13 +119,17 @@ def shop(row: Row) -> Shop:
 
 
 def trunk(row: Row) -> Trunk:
-    """A row of `TRUNK`."""
+    """A row of `TRUNK`. One whose rules are not understood is off: they may have been there to keep something out."""
     values = _fields(Trunk, row)
     values["networks"] = tuple(json.loads(values["networks"]))
-    values["options"] = json.loads(values["options"])
     values["trust_identity"] = bool(values["trust_identity"])
     values["srtp"] = TrunkSRTP(values["srtp"])
     values["active"] = bool(values["active"])
+    try:
+        values["rules"] = trunk_rules.read(json.loads(values["rules"]))
+    except Invalid as error:
+        log.error("trunk %s is off: %s", values["id"], error)
+        values["rules"], values["active"] = TrunkRules(), False
     return Trunk(**values)
 
 

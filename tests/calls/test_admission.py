@@ -7,12 +7,15 @@ from dataclasses import replace
 import pytest
 
 from sipivr.calls.admission import STATUS, Admitted, Facts, Refusal, Refused, decide
+from sipivr.calls.lines import Lines
 from sipivr.calls.rate import CallRate
 from sipivr.store.records import Merchant, Mode, Number, NumberUse, Trunk
+from sipivr.store.trunk_rules import TrunkRules
 
 MERCHANT = Merchant("mer_1", "Acme", Mode.TEST, "ja", True)
 NUMBER = Number("num_1", "mer_1", "+81312345678", NumberUse.TRANSFER_IN, 5, "ja", True)
 TRUNK = Trunk("trk_1", "PBX", ("127.0.0.0/8",), None, True)
+LIMITED = replace(TRUNK, rules=TrunkRules(channel_limit=2))
 GOOD = Facts(
     trunk=TRUNK,
     draining=False,
@@ -21,12 +24,14 @@ GOOD = Facts(
     merchant=MERCHANT,
     caller="+81311112222",
     caller_allowed=True,
+    calls_on_trunk=10,
     calls_on_number=4,
 )
 
 
 def test_a_call_that_passes_every_check_is_admitted() -> None:
     assert decide(GOOD) == Admitted(NUMBER, MERCHANT)
+    assert decide(replace(GOOD, trunk=LIMITED, calls_on_trunk=1)) == Admitted(NUMBER, MERCHANT)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +41,7 @@ def test_a_call_that_passes_every_check_is_admitted() -> None:
         (replace(GOOD, trunk=replace(TRUNK, active=False)), Refusal.TRUNK_UNKNOWN, 403),
         (replace(GOOD, draining=True), Refusal.DRAINING, 503),
         (replace(GOOD, overloaded=True), Refusal.OVERLOAD, 503),
+        (replace(GOOD, trunk=LIMITED, calls_on_trunk=2), Refusal.TRUNK_CHANNEL_LIMIT, 503),
         (replace(GOOD, number=None, merchant=None), Refusal.NUMBER_UNKNOWN, 404),
         (replace(GOOD, trunk=replace(TRUNK, merchant="mer_2")), Refusal.NUMBER_UNKNOWN, 404),
         (replace(GOOD, number=replace(NUMBER, active=False)), Refusal.NUMBER_DISABLED, 404),
@@ -65,6 +71,17 @@ def test_the_first_check_that_fails_answers() -> None:
 
 def test_every_refusal_has_a_status() -> None:
     assert set(STATUS) == set(Refusal)
+
+
+def test_lines_are_counted_and_left_empty() -> None:
+    lines = Lines()
+    assert not lines
+    for id in ("a", "a", "b"):
+        lines.take(id)
+    assert (lines.taken("a"), lines.taken("b"), lines.taken("c"), lines.total) == (2, 1, 0, 3)
+    for id in ("a", "b", "b", "a"):  # one too many does no harm
+        lines.free(id)
+    assert (bool(lines), lines.total) == (False, 0)
 
 
 def test_the_rate_lets_one_second_of_calls_through_and_refills() -> None:

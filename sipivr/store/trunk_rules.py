@@ -1,0 +1,108 @@
+"""What one trunk does its own way: checked when it is written, read back typed.
+
+A value that nobody understands would show first during a call. So there is none: an unknown field or value is refused
+with its name and what is allowed, and a row that an older version let in switches its trunk off (`rows.trunk`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from sipivr.store.errors import Invalid
+
+_Method = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2,20}$")]
+
+
+class KeyWay(enum.StrEnum):
+    """How a trunk's keys come; `auto` takes all ways and learns each leg's."""
+
+    AUTO = "auto"
+    RFC4733 = "rfc4733"
+    INBAND = "inband"
+    INFO = "info"
+
+
+class CodecName(enum.StrEnum):
+    """G.711's laws (RFC 3551 §4.5.14)."""
+
+    PCMU = "PCMU"
+    PCMA = "PCMA"
+
+
+class CalledFrom(enum.StrEnum):
+    """Where the called number may stand."""
+
+    P_CALLED_PARTY_ID = "p-called-party-id"
+    REQUEST_URI = "request-uri"
+    HISTORY_INFO = "history-info"
+    DIVERSION = "diversion"
+    TO = "to"
+
+
+class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One trunk's rules.
+
+    Attributes:
+        dtmf: how keys come.
+        codecs: that are offered and taken, in this order.
+        symmetric_rtp: audio may come from another address than SDP says (NAT); the first proven source counts.
+        called_from: where the called number is looked for, in order.
+        channel_limit: calls of this trunk at once; None: as many as the node takes.
+        extra_methods: SIP methods besides those that every trunk may use.
+        allow_replaces: the header `Replaces` is let in.
+    """
+
+    dtmf: KeyWay = KeyWay.AUTO
+    codecs: Annotated[tuple[CodecName, ...], msgspec.Meta(min_length=1, max_length=2)] = (
+        CodecName.PCMU,
+        CodecName.PCMA,
+    )
+    symmetric_rtp: bool = False
+    called_from: Annotated[tuple[CalledFrom, ...], msgspec.Meta(min_length=1, max_length=5)] = tuple(
+        CalledFrom
+    )
+    channel_limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
+    extra_methods: Annotated[tuple[_Method, ...], msgspec.Meta(max_length=10)] = ()
+    allow_replaces: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what stands twice."""
+        for name in ("codecs", "called_from", "extra_methods"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name}: a value stands there twice")
+
+
+_FIELDS: Final = TrunkRules.__struct_fields__
+_WORDS: Final[Mapping[str, type[enum.StrEnum]]] = {
+    "dtmf": KeyWay,
+    "codecs": CodecName,
+    "called_from": CalledFrom,
+}
+
+
+def read(options: Mapping[str, Any]) -> TrunkRules:
+    """Rules from plain values.
+
+    Raises:
+        Invalid: which field is wrong, and what may stand there.
+    """
+    for name in options:
+        if name not in _FIELDS:
+            near = difflib.get_close_matches(name, _FIELDS, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise Invalid(
+                f"options.{name[:40]}: there is no such rule{meant} It is one of {', '.join(_FIELDS)}"
+            )
+    for name, value in options.items():
+        try:
+            msgspec.convert({name: value}, TrunkRules)
+        except msgspec.ValidationError as error:
+            allowed = f"; allowed: {', '.join(_WORDS[name])}" if name in _WORDS else ""
+            raise Invalid(f"options.{name}: {str(error).split(' - at')[0]}{allowed}") from None
+    return msgspec.convert(dict(options), TrunkRules)
