@@ -40,7 +40,8 @@ VOICES: Final = (
 _PITCHES: Final = (20, 50, 85)
 _PACES: Final = (140, 190)
 _OF_A_CUSTOMER: Final = 20
-_LEAD: Final = 4_800
+#: Before the first word: what is on by then is silent again.
+_LEAD: Final = 40_000
 _SLOT: Final = 8_000
 _LONGEST: Final = 4_800
 _LARGEST: Final = 32_124

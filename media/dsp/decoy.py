@@ -122,4 +122,6 @@ def play(state: Decoys, rows: Index, begins: Bool, pieces: Pieces) -> Int16:
         wave += pair
     state.turns[rows], state.amplitudes[rows], state.left[rows] = turns, amplitudes, left
     state.phases[rows] = np.mod(phases + turns * FRAME_SAMPLES, np.float32(2 * np.pi))
+    # Four crests that meet are a little more than there is room for.
+    np.clip(wave, -32_767, 32_767, out=wave)
     return np.rint(wave).astype(np.int16)

@@ -3,9 +3,9 @@
 Nothing of the source's waveform or spectrum crosses, so there is nothing that could be put in order again. Out of
 400 ms of the source comes one bit: was there a voice? It counts frames that are loud, are what the peer sent, and
 have passed the gate of `media.dsp.clamp`: a key counts as silence, with all that lies around it. The bit is on for
-`HOLD` slots after the last voice. While it is on, a murmur plays that is put together of random pieces of a stock
-known to everybody; which pieces is drawn slot by slot and forgotten. That is 2.5 bit/s at the most and, as the bit
-holds on through words and short pauses, far less.
+`HOLD` slots after the last voice, and comes on some slots late. While it is on, a murmur plays that is put together of
+random pieces of a stock known to everybody; which pieces is drawn slot by slot and forgotten. As the bit holds on
+through words and pauses, that is less than one bit in three seconds.
 
 State is a row of `Murmurs`.
 """
@@ -23,8 +23,10 @@ from media.dsp.mask import rms_of
 from media.protocol import FRAME_SAMPLES, SAMPLE_RATE_HZ, TICK_MS
 
 SLOT_TICKS: Final = 400 // TICK_MS
-#: Slots for which a voice is believed to go on.
-HOLD: Final = 3
+#: Slots for which a voice is believed to go on: longer than words and keys between words, or their rhythm would show.
+HOLD: Final = 8
+#: A voice that begins is heard up to so many slots later, at random: how soon it is loud tells something of its word.
+MOST_WAIT: Final = 4
 #: Frames of a slot that have to be loud.
 _LEAST_FRAMES: Final = 3
 LOUD_DBM0: Final = -38.0
@@ -77,6 +79,8 @@ class Murmurs:
         self.count: Int8 = np.zeros(capacity, np.int8)
         self.left: Int8 = np.zeros(capacity, np.int8)
         """Slots for which the murmur goes on."""
+        self.wait: Int8 = np.zeros(capacity, np.int8)
+        """Slots until a voice that has begun is heard."""
         self.piece: Int16 = np.zeros(capacity, np.int16)
 
     def start(self, row: int, phase: int) -> None:
@@ -84,7 +88,7 @@ class Murmurs:
         self.gate.start(row)
         self.phase[row] = phase
         self.loud[row] = 0
-        self.count[row] = self.left[row] = 0
+        self.count[row] = self.left[row] = self.wait[row] = 0
         self.piece[row] = 0
 
 
@@ -110,13 +114,17 @@ def choose(
     counted = state.count[rows] + (may & ((loud >> np.uint32(DELAY) & np.uint32(1)) > 0))
     phase = (state.phase[rows] + 1) % SLOT_TICKS
     begins = phase == 0
-    left = state.left[rows]
-    left = np.where(begins, np.where(counted >= _LEAST_FRAMES, HOLD, np.maximum(left - 1, 0)), left)
+    left, wait = state.left[rows], state.wait[rows]
+    voice = counted >= _LEAST_FRAMES
+    wait = np.where(
+        begins, np.where(voice & (left == 0), pieces % (MOST_WAIT + 1), np.maximum(wait - 1, 0)), wait
+    )
+    left = np.where(begins, np.where(voice, HOLD, np.maximum(left - 1, 0)), left)
     piece = np.where(begins, pieces, state.piece[rows])
     state.count[rows] = np.where(begins, 0, counted)
-    state.phase[rows], state.left[rows], state.piece[rows] = phase, left, piece
+    state.phase[rows], state.left[rows], state.wait[rows], state.piece[rows] = phase, left, wait, piece
     chosen: Index = (piece + phase).astype(np.intp)
-    return chosen, left > 0, begins, phase == SLOT_TICKS - 1
+    return chosen, (left > 0) & (wait == 0), begins, phase == SLOT_TICKS - 1
 
 
 def fade(murmur: Int16, heard: Bool, begins: Bool, ends: Bool) -> Int16:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import wave
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from bench._dtmf_paths import straight
 from bench._spandsp import load
 from bench.telephone.customer import VISA
 from media.arrays import Int16
+from media.protocol import FRAME_SAMPLES
 from tests.e2e.conftest import Stage, plays
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -26,25 +28,18 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 CARD = [int(digit) for digit in VISA.number + VISA.expiry + VISA.security_code]
 
 
-async def conference(stage: Stage, bridge_mask: str) -> dict[str, Any]:
+async def conference(stage: Stage) -> dict[str, Any]:
     """Plays it and returns the demonstration's result, checked by itself, and where the recordings are."""
-    out = stage.directory / f"conference-{bridge_mask}"
-    async with stage.own_switches:
-        return {**await play(out, bridge_mask), "out": out}
-
-
-async def play(out: Path, bridge_mask: str) -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench", "demo", "--json", "--keys", "inband"),
-        *("--bridge-mask", bridge_mask, "--out", str(out)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(240):
+    out = stage.directory / "conference"
+    async with stage.own_switches, asyncio.timeout(240):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bench", "demo", "--json", "--keys", "inband", "--out", str(out)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
         said = (await process.communicate())[0].decode()
     assert process.returncode == 0, said
-    result: dict[str, Any] = json.loads(said.splitlines()[-1])
-    return result
+    return {**json.loads(said.splitlines()[-1]), "out": out}
 
 
 def recorded(path: Path) -> Int16:
@@ -65,30 +60,19 @@ def in_order(keys: list[int], found: list[int]) -> int:
     return int(table[-1, -1])
 
 
-async def with_the_decoy(stage: Stage) -> dict[str, Any]:
-    return await conference(stage, "decoy")
+def keys_in(path: Path, read: Callable[[Int16], list[list[int]]]) -> list[int]:
+    samples = recorded(path)
+    return read(samples[None, : len(samples) // FRAME_SAMPLES * FRAME_SAMPLES])[0]
 
 
-async def without_it(stage: Stage) -> dict[str, Any]:
-    return await conference(stage, "comfort_noise")
-
-
-@plays(with_the_decoy)
+@plays(conference)
 async def test_tones_in_a_conference_pay_and_the_operator_cannot_read_them(result: dict[str, Any]) -> None:
     assert (result["payment"], result["charges_in_ledger"]) == ("approved", 1)
     assert result["talked_before"] and result["talked_after"]
-    heard = recorded(result["out"] / "operator.wav")
+    # What the conference sent us holds the keys, or there would be nothing to hide.
+    assert in_order(CARD, keys_in(result["out"] / "switch.wav", straight)) >= len(CARD) - 1
     readers = [straight] + ([reference.keys] if (reference := load()) else [])
     for read in readers:
-        (found,) = read(heard[None, : len(heard) // 160 * 160])
         # The identification number is keyed by telephone-event: what is read here can only be the card's.
+        found = keys_in(result["out"] / "operator.wav", read)
         assert in_order(CARD, found) <= 2, f"{len(found)} keys read"
-
-
-@plays(without_it)
-async def test_without_the_decoy_they_are_read(result: dict[str, Any]) -> None:
-    """Or the test before would prove nothing."""
-    assert (result["payment"], result["charges_in_ledger"]) == ("approved", 1)
-    heard = recorded(result["out"] / "operator.wav")
-    (found,) = straight(heard[None, : len(heard) // 160 * 160])
-    assert in_order(CARD, found) >= len(CARD) - 1

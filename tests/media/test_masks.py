@@ -213,11 +213,12 @@ def test_keys_are_as_silence(mode: MaskMode, seed: int) -> None:
 
 
 def test_scramble_tells_of_a_voice_and_holds_on() -> None:
-    voice = np.zeros(8000 * 5, np.int16)
+    voice = np.zeros(8000 * 8, np.int16)
     voice[8000:16000] = np.random.default_rng(3).normal(0, 1500, 8000)
     levels = np.abs(Line(MaskMode.SCRAMBLE).carry(voice)).max(axis=1)
     assert levels[:50].max() < NOISE_PEAK
-    assert levels[80:110].max() > 2000
+    # Up to 1.6 s late and three seconds on: neither words nor pauses between keys show.
+    assert levels[160:240].max() > 2000
     assert levels[-40:].max() < NOISE_PEAK
     changes = np.flatnonzero(np.diff((levels > NOISE_PEAK).astype(int)))
     assert changes.size, "and at no other time than where a slot begins"
