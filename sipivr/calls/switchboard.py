@@ -32,7 +32,7 @@ from sipivr.store.records import Call as CallRow
 from sipivr.store.records import Leg as LegRow
 from sipivr.store.records import Trunk
 from sipivr.ua.edge import EdgeRefusal
-from sipivr.ua.identity import CalledFrom, CallIdentity, IdentityRules, identify
+from sipivr.ua.identity import CalledFrom, CallIdentity, IdentityRules, identify, read_nothing
 from sipivr.ua.ladder import LadderEntry
 from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio
 from sipivr.ua.ports import IncomingInvite, SIPCause, SIPLeg
@@ -243,14 +243,20 @@ class Switchboard:
         services = self._services
         services.count(f"refused_{verdict.refusal.value}")
         leg.refuse(verdict.status, dict(verdict.headers))
+        self._record_refusal(verdict.refusal.value, verdict.status, trunk, identity, id)
+
+    def _record_refusal(
+        self, refusal: str, status: int, trunk: Trunk | None, identity: CallIdentity, id: str | None = None
+    ) -> None:
+        services = self._services
         number = services.directory.number(identity.called_candidates)
         if trunk is not None and trunk.merchant is not None and number is not None:
             number = number if number.merchant == trunk.merchant else None
         merchant = services.directory.merchant(number.merchant) if number else None
         services.record(
             write.call_refused,
-            refusal=verdict.refusal.value,
-            sip_status=verdict.status,
+            refusal=refusal,
+            sip_status=status,
             called=next(iter(identity.called_candidates), ""),
             node=services.node,
             merchant=merchant.id if merchant else None,
@@ -429,12 +435,10 @@ class Switchboard:
         """A trunk's INVITE that the edge refused leaves a record."""
         self._services.ladders.forget(refusal.call_id)
         self._services.count(f"edge_{refusal.reason}")
-        self._services.record(
-            write.call_refused,
-            refusal=f"edge_{refusal.reason}",
-            sip_status=refusal.status,
-            called="",
-            node=self._services.node,
+        trunk = self._services.directory.trunk(refusal.trunk)
+        reading = refusal.reading or read_nothing(refusal.call_id)
+        self._record_refusal(
+            f"edge_{refusal.reason}", refusal.status, trunk, identify(reading, self._rules(trunk))
         )
 
     def ladder(self, entry: LadderEntry) -> None:

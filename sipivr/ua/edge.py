@@ -20,6 +20,8 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from types import MappingProxyType
 from typing import Final
 
+from sipivr.ua.identity import InviteReading
+
 DEFAULT_METHODS: Final = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "PRACK", "UPDATE", "INFO"})
 
 #: The last quarter of a bucket is kept for calls that are up.
@@ -125,6 +127,8 @@ class EdgeRefusal:
     status: int
     reason: str
     at: float
+    reading: InviteReading | None = None
+    """Who called whom, where that could be read and was worth the time."""
 
 
 @dataclass(slots=True)

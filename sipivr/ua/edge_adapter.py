@@ -12,13 +12,17 @@ from sipivr.ua.edge import Action, EdgePolicy, EdgeRefusal, EdgeRequest, Verdict
 from sipivr.ua.edge_binding import EdgeBinding
 from sipivr.ua.edge_types import EdgeAddress, EdgeDirection, EdgeLookup, EdgeMessage, EdgeVerdict
 from sipivr.ua.edge_types import EdgeRequest as BoundRequest
+from sipivr.ua.identity import InviteReading, read_invite
 from sipivr.ua.ladder import LadderEntry, Way, ladder_entry
+from sipivr.ua.message import SIPMessageError, parse_message
 from sipivr.ua.resolve import Destination, ResolveError
 
 LookUp: TypeAlias = Callable[[str, int | None, str | None, bool], Awaitable[Sequence[Destination]]]
 
 _MAX_LOOKUPS: Final = 64
 _MAX_ADDRESSES: Final = 8
+#: Refusals of which the message is not read.
+_UNREAD: Final = frozenset({"rate", "too_large", "too_many_headers"})
 
 
 class EdgeAdapter:
@@ -121,7 +125,17 @@ def _refusal(request: EdgeRequest, verdict: Verdict) -> EdgeRefusal:
         status=verdict.status,
         reason=verdict.reason,
         at=time.time(),
+        # Who floods, or sends what is too long, is not read.
+        reading=reading_of(request.raw) if verdict.reason not in _UNREAD else None,
     )
+
+
+def reading_of(raw: bytes) -> InviteReading | None:
+    """Who calls whom, of an INVITE that becomes no call; None where it is no message at all."""
+    try:
+        return read_invite(parse_message(raw))
+    except SIPMessageError:
+        return None
 
 
 def message_entry(message: EdgeMessage) -> LadderEntry | None:

@@ -8,7 +8,6 @@ pjsua: loop media transports, no sound device, no media clock.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 import secrets
@@ -22,12 +21,12 @@ import pjsua2 as pj
 from sipivr.ua import edge_binding
 from sipivr.ua.callbacks import PJCall, add_headers
 from sipivr.ua.edge import EdgePolicy, EdgeRefusal
-from sipivr.ua.edge_adapter import EdgeAdapter, message_entry
+from sipivr.ua.edge_adapter import EdgeAdapter, message_entry, reading_of
 from sipivr.ua.edge_types import EdgeDirection, EdgeMessage
 from sipivr.ua.identity import AddressURI, parse_address, read_invite
 from sipivr.ua.leg import PJLeg
 from sipivr.ua.loop import PJLoop, widen_receive_buffer
-from sipivr.ua.message import SIPMessageError, parse_message
+from sipivr.ua.message import parse_message
 from sipivr.ua.pjsettings import account_config, endpoint_config, transport_config, transport_type
 from sipivr.ua.ports import IncomingInvite, SIPLeg, UAError, UAHandler, UAStatistics, UserAgent
 from sipivr.ua.resolve import Destination, DNSLookup, ResolveError, Resolver
@@ -298,15 +297,13 @@ class PJUserAgent:
     def rejected(self, status: int, reason: str, whole: str, source: str) -> None:
         """An INVITE that pjsua refused itself."""
         address, _ = _split_source(source)
-        call_id = ""
-        with contextlib.suppress(SIPMessageError):
-            call_id = (parse_message(whole.encode("utf-8", "surrogateescape")).first("call-id") or "")[:256]
+        reading = reading_of(whole.encode("utf-8", "surrogateescape"))
+        call_id = reading.call_id if reading else ""
         if call_id in self._by_call_id:
             return
         printable = "".join(c for c in reason if c.isprintable())[:64]
-        self._turned_away(
-            EdgeRefusal(self._policy.trunk_of(address), address, call_id, status, printable, time.time())
-        )
+        trunk = self._policy.trunk_of(address)
+        self._turned_away(EdgeRefusal(trunk, address, call_id, status, printable, time.time(), reading))
 
     def _turned_away(self, refusal: EdgeRefusal) -> None:
         self.post(lambda: self.handler.turned_away(refusal))

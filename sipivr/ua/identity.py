@@ -170,6 +170,11 @@ def read_invite(message: SIPMessage) -> InviteReading:
     )
 
 
+def read_nothing(call_id: str) -> InviteReading:
+    """Of an INVITE that nobody has looked into."""
+    return InviteReading(call_id, None, None, None, (), None, (), (), frozenset(), None, "", ())
+
+
 def identify(reading: InviteReading, rules: IdentityRules) -> CallIdentity:
     """Applies one trunk's rules."""
     caller, source, reason = _caller(reading, rules)

@@ -169,7 +169,8 @@ class Scripted:
         say("fault", leg, error=str(error))
 
     def turned_away(self, refusal) -> None:
-        say("turned_away", status=refusal.status, reason=refusal.reason, trunk=refusal.trunk)
+        called = refusal.reading.request_uri.user if refusal.reading and refusal.reading.request_uri else None
+        say("turned_away", status=refusal.status, reason=refusal.reason, trunk=refusal.trunk, called=called)
 
     def ladder(self, entry) -> None:
         self.ladders.append(entry)

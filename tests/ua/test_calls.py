@@ -312,7 +312,8 @@ def test_replaces_takes_no_call_over(switch):
     peer = Socket()
     raw = peer.request("INVITE", "answer", "Replaces: x;to-tag=1;from-tag=2", body=sdp())
     assert peer.status(raw, switch.udp) == 403
-    assert switch.wait("turned_away")["reason"] == "replaces"
+    told = switch.wait("turned_away")
+    assert (told["reason"], told["called"]) == ("replaces", "answer")
 
 
 @pytest.mark.parametrize("method", ["SUBSCRIBE", "PUBLISH", "MESSAGE", "NOTIFY", "REFER", "REGISTER"])
