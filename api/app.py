@@ -23,6 +23,7 @@ from api.models import ProblemDocument
 from api.problems import Problem, from_http, from_validation
 from api.routes import (
     api_keys,
+    caller_numbers,
     calls,
     events,
     merchant,
@@ -82,7 +83,7 @@ def create_app(deps: Dependencies) -> FastAPI:
     app.state.password_gate = PasswordGate()
     app.state.switch_figures = SwitchFigures(deps.registry)
     # Routers carry their whole path, so that the route's own `path` is what log and figures should say.
-    for routes in (payment_sessions, calls, payments, events, merchant, api_keys, operation):
+    for routes in (payment_sessions, calls, payments, events, merchant, caller_numbers, api_keys, operation):
         app.include_router(routes.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation)

@@ -100,6 +100,17 @@ class PaymentSessionCreate(Input):
     ] = {}
 
 
+class CallerNumberCreate(Input):
+    """A caller whose transfers are taken."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"number": "+81312340001"}]})
+
+    number: Annotated[
+        str,
+        Field(strict=True, pattern=r"^\+[1-9][0-9]{2,14}$", description="E.164, as your PBX presents it."),
+    ]
+
+
 class MerchantChange(Input):
     """Settings of the merchant; what is absent stays."""
 
@@ -130,6 +141,8 @@ Scope = Literal[
     "events:read",
     "shops:read",
     "numbers:read",
+    "caller_numbers:read",
+    "caller_numbers:write",
     "merchant:read",
     "merchant:write",
     "metrics:read",

@@ -194,6 +194,24 @@ class Event(Output):
         return value
 
 
+class CallerNumber(Output):
+    """A caller whose transfers the merchant's numbers take."""
+
+    object: Literal["caller_number"] = "caller_number"
+    id: Annotated[str, Field(examples=["cn_51c0de51c0de51c0de51c0de51c0de51"])]
+    number: Annotated[
+        str, Field(description="Masked; the whole number is never shown.", examples=["+81•••••0001"])
+    ]
+    created_at: Time
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_record(cls, value: Any) -> Any:
+        if isinstance(value, records.CallerNumber):
+            return {"id": value.id, "number": value.display, "created_at": value.created_at}
+        return value
+
+
 class Merchant(Output):
     """The merchant that the key is of."""
 

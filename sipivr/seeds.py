@@ -33,10 +33,16 @@ KEY_PERMISSIONS: Final = (
     "events:read",
     "shops:read",
     "numbers:read",
+    "caller_numbers:read",
     "merchant:read",
     "metrics:read",
 )
-ADMINISTRATOR_PERMISSIONS: Final = (*KEY_PERMISSIONS, "merchant:write", "api_keys:write")
+ADMINISTRATOR_PERMISSIONS: Final = (
+    *KEY_PERMISSIONS,
+    "merchant:write",
+    "caller_numbers:write",
+    "api_keys:write",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sipivr.control.messages import (
+    AllowCaller,
     AllowClamp,
     AnyCommand,
     CancelPaymentSession,
     CreatePaymentSession,
     DeactivatePrincipal,
+    DisallowCaller,
     ErrorCode,
     HangUpCall,
     IssueIdentificationNumber,
@@ -36,6 +38,8 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     "events:read": "see events, list and live stream",
     "shops:read": "see shops",
     "numbers:read": "see telephone numbers",
+    "caller_numbers:read": "see which callers' transfers are taken, masked",
+    "caller_numbers:write": "change which callers' transfers are taken",
     "merchant:read": "see the merchant's own settings",
     "merchant:write": "change the merchant's own settings: masks",
     "platform:write": "change what only the platform decides for its merchants: whether a clamp is allowed",
@@ -50,6 +54,8 @@ NEEDED: Final[Mapping[type[AnyCommand], str | None]] = {
     IssueIdentificationNumber: "payment_sessions:write",
     SetMasks: "merchant:write",
     AllowClamp: "platform:write",
+    AllowCaller: "caller_numbers:write",
+    DisallowCaller: "caller_numbers:write",
     HangUpCall: "calls:write",
     RegisterPrincipal: "api_keys:write",
     DeactivatePrincipal: "api_keys:write",

@@ -12,11 +12,13 @@ from typing import Final, Protocol, TypeAlias, assert_never
 from sipivr.control import authorise
 from sipivr.control.authorise import Denied
 from sipivr.control.messages import (
+    AllowCaller,
     AllowClamp,
     AnyCommand,
     CancelPaymentSession,
     CreatePaymentSession,
     DeactivatePrincipal,
+    DisallowCaller,
     ErrorCode,
     HangUpCall,
     IssueIdentificationNumber,
@@ -138,6 +140,16 @@ class Commands:
                 result = {"merchant": changed.id}
             case AllowClamp():
                 result = await self._allow_clamp(command, principal, actor)
+            case AllowCaller():
+                merchant = authorise.merchant_of(principal)
+                allowed = await self._writer.run(
+                    write.allow_caller, actor, merchant=merchant, e164=command.number
+                )
+                result = {"caller": allowed.id}
+            case DisallowCaller():
+                merchant = authorise.merchant_of(principal)
+                await self._writer.run(write.disallow_caller, actor, merchant=merchant, id=command.caller)
+                result = {"caller": command.caller}
             case HangUpCall():
                 result = await self._hang_up(command, principal)
             case RegisterPrincipal():

@@ -80,6 +80,22 @@ class AllowClamp(Command, frozen=True, kw_only=True):
     allowed: bool
 
 
+class AllowCaller(Command, frozen=True, kw_only=True):
+    """Puts a caller, E.164, on the list of those whose transfers the merchant's numbers take."""
+
+    number: str
+
+    def __repr__(self) -> str:
+        """Without the number: it is personal data."""
+        return f"AllowCaller(principal={self.principal!r})"
+
+
+class DisallowCaller(Command, frozen=True, kw_only=True):
+    """Takes a caller from that list."""
+
+    caller: str
+
+
 class HangUpCall(Command, frozen=True, kw_only=True):
     """Ends a running call."""
 
@@ -110,6 +126,8 @@ AnyCommand = (
     | IssueIdentificationNumber
     | SetMasks
     | AllowClamp
+    | AllowCaller
+    | DisallowCaller
     | HangUpCall
     | RegisterPrincipal
     | DeactivatePrincipal

@@ -25,6 +25,7 @@ from sipivr.store.database import hold_open, open_readonly
 from sipivr.store.errors import Invalid, NotFound
 from sipivr.store.records import (
     Call,
+    CallerNumber,
     CallStatus,
     Connector,
     EventRecord,
@@ -143,6 +144,21 @@ def caller_allowed(db: Database, merchant: str, caller_hash: str) -> bool:
     """Whether the caller (`crypto.caller_hash`) is on the merchant's list of allowed callers."""
     sql = "SELECT 1 FROM allowed_caller WHERE merchant = ? AND caller_hash = ?"
     return db.execute(sql, [merchant, caller_hash]).fetchone() is not None
+
+
+def allowed_callers(
+    db: Database, merchant: str, *, starting_after: str | None = None, limit: int = 20
+) -> Page[CallerNumber]:
+    """A page of a merchant's allowed callers, in the order of their ids."""
+    where = {"merchant = ?": merchant, "id < ?": starting_after}
+    return _page(db, rows.caller_number, rows.CALLER_NUMBERS, where, key="id", limit=limit)
+
+
+def allowed_caller(db: Database, merchant: str, id: str) -> CallerNumber | None:
+    """One of a merchant's allowed callers."""
+    return _one(
+        db, rows.caller_number, rows.CALLER_NUMBERS + " WHERE merchant = ? AND id = ?", [merchant, id]
+    )
 
 
 def caller_blocked(db: Database, merchant: str, caller_hash: str) -> bool:

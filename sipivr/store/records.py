@@ -158,6 +158,16 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerNumber:
+    """A caller whose transfers a merchant's numbers take. The number itself is sealed; `display` is its masked form."""
+
+    id: str
+    merchant: str
+    display: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shop:
     """A shop (ShopID) of a merchant at one gateway connector. Its password is `read.shop_password`'s
     alone.

@@ -1,4 +1,4 @@
-"""Who is served and where cards go: merchants, numbers, shops, connectors, trunks, principals, callers.
+"""Who is served and where cards go: merchants, numbers, shops, connectors, trunks, principals.
 
 The `put_…` functions are for `sipivr init` and the platform's administrators: they insert, or replace what
 has the same id, and are audited. Connectors (invariant 6) have no other way in: no command of the control
@@ -134,7 +134,7 @@ def put_number(
     now: dt.datetime | None = None,
 ) -> Number:
     """A telephone number of a merchant. Raises Invalid: not E.164, or another row has it."""
-    _check_e164(e164)
+    check_e164(e164)
     with transaction(store, now) as tx:
         number = id or new_id("num", tx.now)
         if tx.row("SELECT 1 FROM number WHERE e164 = ? AND id <> ?", [e164, number]):
@@ -346,51 +346,6 @@ def deactivate_principal(
         return rows.principal(_row(tx, rows.PRINCIPAL, target))
 
 
-def allow_caller(
-    store: WritableStore, actor: Actor, *, merchant: str, e164: str, now: dt.datetime | None = None
-) -> None:
-    """Puts a number on the merchant's list of allowed callers."""
-    _put_caller(store, actor, "allowed_caller", merchant=merchant, e164=e164, now=now)
-
-
-def block_caller(
-    store: WritableStore, actor: Actor, *, merchant: str, e164: str, now: dt.datetime | None = None
-) -> None:
-    """Puts a number on the merchant's block list."""
-    _put_caller(store, actor, "blocked_caller", merchant=merchant, e164=e164, now=now)
-
-
-def disallow_caller(
-    store: WritableStore, actor: Actor, *, merchant: str, e164: str, now: dt.datetime | None = None
-) -> None:
-    """Takes a number from the list of allowed callers."""
-    digest = crypto.caller_hash(store.keys, e164)
-    with transaction(store, now) as tx:
-        tx.run("DELETE FROM allowed_caller WHERE merchant = ? AND caller_hash = ?", [merchant, digest])
-        tx.audit(actor, "allowed_caller.delete", f"allowed_caller:{digest[:16]}", merchant)
-
-
-def _put_caller(
-    store: WritableStore, actor: Actor, table: str, *, merchant: str, e164: str, now: dt.datetime | None
-) -> None:
-    _check_e164(e164)
-    digest = crypto.caller_hash(store.keys, e164)
-    with transaction(store, now) as tx:
-        tx.run(
-            f"INSERT OR REPLACE INTO {table} (merchant, caller_hash, sealed, display, created_at)"  # noqa: S608
-            " VALUES (?, ?, ?, ?, ?)",
-            [
-                merchant,
-                digest,
-                crypto.seal(store.keys, e164, f"{table}.caller:{merchant}:{digest}"),
-                crypto.masked(e164),
-                tx.at,
-            ],
-        )
-        # The audit log is kept longer than any caller: it names the hash.
-        tx.audit(actor, f"{table}.put", f"{table}:{digest[:16]}", merchant)
-
-
 def _put_principal(
     tx: Transaction,
     actor: Actor,
@@ -449,6 +404,7 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _check_e164(e164: str) -> None:
+def check_e164(e164: str) -> None:
+    """Raises Invalid for what is no number."""
     if not E164.fullmatch(e164):
         raise Invalid("e164: + and 3 to 15 digits")

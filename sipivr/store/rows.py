@@ -13,6 +13,7 @@ from sipivr.store.errors import Invalid
 from sipivr.store.records import (
     BridgeMask,
     Call,
+    CallerNumber,
     CallStatus,
     Connector,
     EventRecord,
@@ -49,11 +50,19 @@ def _select(record: type, table: str, **expressions: str) -> str:
     return f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608 - our own names
 
 
+#: A caller is known by a part of its keyed hash, which tells nothing of the number.
+CALLER_ID: Final = "cn_"
+CALLER_ID_DIGITS: Final = 32
 #: Fields of a call that other tables hold.
 _ELSEWHERE: Final = {"legs", "timeline"}
 
 MERCHANT: Final = _select(Merchant, "merchant")
 NUMBER: Final = _select(Number, "number")
+CALLER_NUMBER: Final = _select(
+    CallerNumber, "allowed_caller", id=f"'{CALLER_ID}' || substr(caller_hash, 1, {CALLER_ID_DIGITS}) AS id"
+)
+#: The same as a table, in which an id can be asked for.
+CALLER_NUMBERS: Final = f"SELECT * FROM ({CALLER_NUMBER})"  # noqa: S608 - our own names
 CONNECTOR: Final = _select(Connector, "connector")
 SHOP: Final = _select(Shop, "shop")
 TRUNK: Final = _select(Trunk, "trunk", rules="options")
@@ -100,6 +109,11 @@ def number(row: Row) -> Number:
     """A row of `NUMBER`."""
     values = _fields(Number, row)
     return Number(**values | {"use": NumberUse(values["use"]), "active": bool(values["active"])})
+
+
+def caller_number(row: Row) -> CallerNumber:
+    """A row of `CALLER_NUMBER`."""
+    return CallerNumber(**_fields(CallerNumber, row))
 
 
 def connector(row: Row) -> Connector:

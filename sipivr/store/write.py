@@ -40,7 +40,9 @@ Signatures::
     put_merchant, put_number, put_connector, put_shop, put_trunk, put_principal (store, actor, *, …, id=None)
     set_masks(store, actor, *, merchant, mask=None, bridge_mask=None, now=None) -> Merchant
     allow_clamp(store, actor, *, merchant, allowed, now=None) -> Merchant
-    allow_caller, block_caller, disallow_caller (store, actor, *, merchant, e164)
+    allow_caller(store, actor, *, merchant, e164, now=None) -> CallerNumber
+    block_caller(store, actor, *, merchant, e164, now=None) -> None
+    disallow_caller(store, actor, *, merchant, id, now=None) -> None
     register_principal(store, actor, *, merchant, name, role, permissions, extension=None) -> Principal
     deactivate_principal(store, actor, *, target, merchant=None, now=None) -> Principal
     apply_retention(store, policy=RetentionPolicy(), *, now=None) -> RetentionReport
@@ -48,6 +50,7 @@ Signatures::
 
 from __future__ import annotations
 
+from sipivr.store.callers import allow_caller, block_caller, disallow_caller
 from sipivr.store.calls import (
     add_ladder,
     add_timeline,
@@ -72,11 +75,8 @@ from sipivr.store.payments import (
     payment_unknown,
 )
 from sipivr.store.registry import (
-    allow_caller,
     allow_clamp,
-    block_caller,
     deactivate_principal,
-    disallow_caller,
     put_connector,
     put_merchant,
     put_number,

@@ -48,6 +48,8 @@ ALL_SCOPES = (
     "events:read",
     "shops:read",
     "numbers:read",
+    "caller_numbers:read",
+    "caller_numbers:write",
     "merchant:read",
     "merchant:write",
     "metrics:read",

@@ -89,6 +89,7 @@ async def test_other_merchants_ids_do_not_exist(world: World):
         "call_id": world.call_a,
         "payment_id": world.payment_a,
         "key_id": world.key_id_a,
+        "caller_id": (await world.a.post("/v1/caller_numbers", json={"number": "+81312340042"})).json()["id"],
     }
     paths = _paths(document)
     assert len(paths) >= 7

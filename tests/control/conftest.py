@@ -78,6 +78,7 @@ async def switch(tmp_path: Path) -> AsyncIterator[Switch]:
         "calls:read",
         "calls:write",
         "merchant:write",
+        "caller_numbers:write",
         "platform:write",
         "api_keys:write",
     )

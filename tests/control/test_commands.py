@@ -6,11 +6,13 @@ import pytest
 
 from sipivr.control.authorise import GRANTABLE_ROLES, NEEDED, PERMISSIONS
 from sipivr.control.messages import (
+    AllowCaller,
     AllowClamp,
     AnyCommand,
     CancelPaymentSession,
     CreatePaymentSession,
     DeactivatePrincipal,
+    DisallowCaller,
     ErrorCode,
     HangUpCall,
     IssueIdentificationNumber,
@@ -150,6 +152,8 @@ async def test_who_may_not_gets_forbidden_whatever_the_object(switch: Switch, st
         RegisterPrincipal(principal=principal, name="x", role="api_key", permissions=()),
         DeactivatePrincipal(principal=principal, target="prn_boss"),
         SetMasks(principal=principal, mask=Mask.TONE),
+        AllowCaller(principal=principal, number="+81312340009"),
+        DisallowCaller(principal=principal, caller="cn_none"),
         AllowClamp(principal=principal, merchant=switch.world.merchant, allowed=True),
     ):
         assert (await switch.ask(command)).error is ErrorCode.FORBIDDEN
@@ -229,3 +233,17 @@ async def test_masks_are_the_merchant_s_and_a_clamp_the_platform_s(switch: Switc
     assert (await switch.ask(SetMasks(principal="prn_carrier", mask=Mask.TONE))).error is ErrorCode.FORBIDDEN
     missing = await switch.ask(AllowClamp(principal="prn_carrier", merchant="mer_none", allowed=True))
     assert missing.error is ErrorCode.NOT_FOUND
+
+
+async def test_callers_are_the_merchant_s(switch: Switch) -> None:
+    reply = await switch.ask(AllowCaller(principal="prn_boss", number="+81312340009"))
+    assert reply.result
+    caller = str(reply.result["caller"])
+    assert "81312340009" not in repr(AllowCaller(principal="prn_boss", number="+81312340009"))
+    theirs = await switch.ask(DisallowCaller(principal=switch.other, caller=caller))
+    assert theirs.error is ErrorCode.NOT_FOUND
+    assert (await switch.ask(AllowCaller(principal="prn_boss", number="0312"))).error is ErrorCode.INVALID
+    assert (await switch.ask(DisallowCaller(principal="prn_boss", caller=caller))).error is None
+    assert (
+        await switch.ask(DisallowCaller(principal="prn_boss", caller=caller))
+    ).error is ErrorCode.NOT_FOUND

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LINES = 5
 STRANGER = "+81399999999"
+NEWCOMER = "+81399999998"
 NOBODYS_NUMBER = "0398765432"
 
 
@@ -102,3 +103,38 @@ async def test_the_sixth_call_on_five_lines_is_busy(stage: Stage, result: FullHo
     assert result == FullHouse(sixth=486, up_after=LINES, seventh=True)
     page = await stage.switch.get("/v1/calls?refusal=line_limit")
     assert [(call["sip_status"], call["number"]) for call in page["data"]] == [(486, "num_busy")]
+
+
+@dataclass(frozen=True)
+class LetIn:
+    """A caller before the list has it, with it on the list, and afterwards."""
+
+    before: int
+    up: bool
+    after: int
+
+
+async def is_let_in(stage: Stage) -> LetIn:
+    before = await dials(stage, caller=NEWCOMER)
+    first = stage.switch.first
+    key = await stage.switch.api.post(
+        "/v1/api_keys",
+        json={"name": "list keeper", "scopes": ["caller_numbers:write"]},
+        auth=(first["administrator"], first["password"]),
+    )
+    key.raise_for_status()
+    bearer = {"Authorization": f"Bearer {key.json()['secret']}"}
+    added = await stage.switch.api.post("/v1/caller_numbers", json={"number": NEWCOMER}, headers=bearer)
+    added.raise_for_status()
+    call = await stage.dial(caller=NEWCOMER)
+    await call.answered(20)
+    up = call.up
+    call.hang_up()
+    taken = await stage.switch.api.delete(f"/v1/caller_numbers/{added.json()['id']}", headers=bearer)
+    taken.raise_for_status()
+    return LetIn(before, up, await dials(stage, caller=NEWCOMER))
+
+
+@plays(is_let_in)
+async def test_a_caller_is_let_in_and_out_by_the_api(result: LetIn) -> None:
+    assert result == LetIn(before=403, up=True, after=403)

@@ -153,15 +153,17 @@ def test_allowed_and_blocked_callers(world: World) -> None:
     hashed = caller_hash(world.keys, "+819012341234")
     db = world.store.db
     assert not read.caller_allowed(db, world.merchant, hashed)
-    write.allow_caller(world.store, ADMIN, merchant=world.merchant, e164="+819012341234")
-    write.allow_caller(world.store, ADMIN, merchant=world.merchant, e164="+819012341234")
+    allowed = write.allow_caller(world.store, ADMIN, merchant=world.merchant, e164="+819012341234")
+    assert allowed == write.allow_caller(world.store, ADMIN, merchant=world.merchant, e164="+819012341234")
     assert read.caller_allowed(db, world.merchant, hashed) and not read.caller_allowed(
         db, world.other, hashed
     )
     write.block_caller(world.store, ADMIN, merchant=world.merchant, e164="+819012341234")
     assert read.caller_blocked(db, world.merchant, hashed)
-    write.disallow_caller(world.store, ADMIN, merchant=world.merchant, e164="+819012341234")
+    write.disallow_caller(world.store, ADMIN, merchant=world.merchant, id=allowed.id)
     assert not read.caller_allowed(db, world.merchant, hashed)
+    with pytest.raises(NotFound):
+        write.disallow_caller(world.store, ADMIN, merchant=world.merchant, id=allowed.id)
     with pytest.raises(Invalid):
         write.allow_caller(world.store, ADMIN, merchant=world.merchant, e164="09012341234")
 
