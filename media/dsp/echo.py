@@ -43,6 +43,8 @@ MEMORY: Final = 0.99
 #: Frames after which a path is settled; then all delays are looked at in one frame of so many only.
 SETTLED: Final = 100
 SPARE: Final = 4
+#: Rows that may all learn in every frame.
+LEARNING: Final = 256
 #: Frames until a new delay is believed.
 PROVING: Final = 30
 #: Frames after the decoy's beginning in which an echo that is not known yet is the likelier cause of a key.
@@ -131,6 +133,8 @@ class Echoes:
         """Frames since it moved."""
         self.taught: Int32 = np.zeros(capacity, np.int32)
         """Frames that were compared."""
+        self.age: Int32 = np.zeros(capacity, np.int32)
+        """Frames since the decoy, or the stream, began."""
         self.agrees: Bool = np.zeros(capacity, np.bool_)
         self.frames = 0
 
@@ -143,7 +147,7 @@ class Echoes:
         """The stream that comes is another one: what was sent remains."""
         self.heard[row] = self.products[row] = self.sent_power[row] = self.heard_power[row] = 0
         self.level[row] = self.usual[row] = self.rest[row] = _LOUD
-        self.delay[row] = self.stood[row] = self.coarse[row] = self.taught[row] = 0
+        self.delay[row] = self.stood[row] = self.coarse[row] = self.taught[row] = self.age[row] = 0
         self.agrees[row] = False
         self._forget_path(np.array([row]))
 
@@ -153,7 +157,7 @@ class Echoes:
     def unsure(self, row: int) -> bool:
         """Whether a decoy has just begun: a part of its echo, if it has one, may look like a key until it is known."""
         known = self.stood[row] > PROVING or not self.agrees[row]
-        return bool(self.taught[row] <= (FIRST if known else BEGINNING))
+        return bool(self.age[row] <= (FIRST if known else BEGINNING))
 
     # The tick
 
@@ -165,15 +169,18 @@ class Echoes:
             frames: `(legs, FRAME_SAMPLES)` received; those of `rows` are changed.
             whole: `(legs,)`: legs whose frame arrived, all of it. Others are not changed and teach nothing.
         """
+        # Many that begin at once learn more slowly: a tick has room for so much.
+        rest = 1 + len(self._unsettled(rows)) // LEARNING
         for start in range(0, len(rows), _ROWS):
             # Parts take turns at what is not done in every frame.
-            self._take_out(rows[start : start + _ROWS], frames, whole, self.frames + start // _ROWS)
+            self._take_out(rows[start : start + _ROWS], frames, whole, self.frames + start // _ROWS, rest)
 
-    def _take_out(self, rows: Index, frames: Int16, whole: Bool, turn: int) -> None:
+    def _take_out(self, rows: Index, frames: Int16, whole: Bool, turn: int, rest: int) -> None:
         self.heard[rows, :-FRAME_SAMPLES] = self.heard[rows, FRAME_SAMPLES:]
         self.heard[rows, -FRAME_SAMPLES:] = frames[rows]
+        self.age[rows] += 1
         rows = rows[whole[rows]]
-        unsettled = rows[self.stood[rows] < SETTLED]
+        unsettled = rows[:0] if turn % rest else self._unsettled(rows)
         learning = unsettled if turn % SPARE else rows
         if learning.size:
             self._compare(learning)
@@ -186,6 +193,11 @@ class Echoes:
                 self._find_delay(looked)
                 self._doubt(looked)
                 self._find_path(looked[self.delay[looked] > 0])
+
+    def _unsettled(self, rows: Index) -> Index:
+        """Those that still learn; where nothing has come back for a while nothing is likely to."""
+        likely = self.agrees[rows] | (self.age[rows] < 2 * BEGINNING)
+        return rows[likely & (self.stood[rows] < SETTLED)]
 
     def keep(self, rows: Index, frames: Int16) -> None:
         """Remembers what is sent in this tick, after `take_out`.
