@@ -31,7 +31,7 @@ from media.dsp.echo import Echoes
 from media.keys import Deduplicator, Tones
 from media.legs import Leg, Legs
 from media.masks import Heard, Stocks
-from media.playlists import AudioQueues, Finished, Players, PromptStore
+from media.playlists import BRIDGE_SHIFT, AudioQueues, Finished, Players, PromptStore
 from media.protocol import (
     FRAME_SAMPLES,
     TICK_MS,
@@ -421,6 +421,9 @@ class Engine:
             for row in np.setxor1d(rows, self._decoyed).tolist():
                 self.echoes.clear(row)
                 self._bare[row] = 0
+            # Keys come during prompts, too: what buries them is not lowered for a prompt.
+            self.players.shift[self._decoyed] = BRIDGE_SHIFT
+            self.players.shift[rows] = 0
             self._decoyed = rows
         if not rows.size:
             return self._pcm[:legs]

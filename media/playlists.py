@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from media.arrays import Index, Int16, Int64, grown
+from media.arrays import Index, Int8, Int16, Int64, grown
 from media.dsp import mask
 from media.protocol import FRAME_SAMPLES
 
@@ -108,6 +108,8 @@ class Players:
         self._end: Int64 = np.zeros(capacity, np.int64)
         self._lists: dict[int, _Playlist] = {}
         self._rows: Index | None = None
+        self.shift: Int8 = np.full(capacity, BRIDGE_SHIFT, np.int8)
+        """By how many bits what a leg hears is lowered under a prompt."""
 
     def __len__(self) -> int:
         return len(self._lists)
@@ -149,7 +151,7 @@ class Players:
             self._rows = np.fromiter(self._lists, np.intp, len(self._lists))
         rows = self._rows
         frames = self._next[rows]
-        out[rows] = mask.mix(out[rows] >> BRIDGE_SHIFT, self._store.frames[frames])
+        out[rows] = mask.mix(out[rows] >> self.shift[rows, None], self._store.frames[frames])
         self._next[rows] = frames + 1
         ended = rows[frames + 1 == self._end[rows]]
         finished: list[Finished] = []

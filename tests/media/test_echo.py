@@ -14,7 +14,7 @@ from bench._echo_bridges import Bridge, run
 from media.dsp import tones
 from media.dsp.echo import Echoes
 from media.engine import Engine
-from media.protocol import Connect, Disconnect, KeyPressed, MaskMode
+from media.protocol import Connect, Disconnect, KeyPressed, MaskMode, Play, SetMask
 from tests.media.support import add, keys_of, remote_of, udp_socket
 
 FRAME = 160
@@ -126,3 +126,26 @@ def test_an_engine_reads_keys_through_the_echo_of_its_decoy() -> None:
         switch.tick()
         assert not switch.echoes.sent.any() and not switch.echoes.products.any()
         assert all(isinstance(event, KeyPressed) for event in events)
+
+
+def test_a_prompt_does_not_lower_the_decoy() -> None:
+    """Keys may be pressed while it speaks."""
+    with udp_socket() as here, udp_socket() as there:
+        switch = Engine([here], rng=np.random.default_rng(1), capacity=8)
+        add(switch, 1, remote_of(there))
+        switch.load_prompt(7, np.zeros(FRAME * 40, np.int16))
+
+        def level() -> float:
+            heard = []
+            for _ in range(20):
+                switch.tick()
+                heard.append(switch.sent_pcm(1).astype(float))
+            return float(np.sqrt(np.mean(np.square(heard))))
+
+        switch.execute(Connect(seq=2, source=1, destination=1, mask=MaskMode.DECOY))
+        alone = level()
+        switch.execute(Play(seq=3, leg=1, playlist=1, prompts=(7,)))
+        assert level() == pytest.approx(alone, rel=0.2)
+        switch.execute(SetMask(seq=4, source=1, destination=1, mask=MaskMode.SILENCE))
+        assert level() == 0
+        assert (switch.players.shift > 0).all()
