@@ -5,7 +5,7 @@ A capture that was opened, or whose mask was only asked for, ends in this order 
 1. the reason is spoken, then "key entry is over", never cut short;
 2. `after_keys_s` without a key, each key starting them again; meanwhile the farewell is spoken;
 3. the mask lifts;
-4. we hang up.
+4. we hang up, or hand the customer back to the operator's leg that waits (`Ending.BRIDGE`).
 
 Without a mask only the reason and the farewell are spoken. If the telling cannot be heard, or keys never
 stop, `closing_s` ends the call with the mask still on.
@@ -15,7 +15,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sipivr.dialogue.effects import HangUp, LiftMask, RecordResult, ReleaseSession, Result, TimerName
+from sipivr.dialogue.effects import (
+    HandBack,
+    HangUp,
+    LiftMask,
+    RecordResult,
+    ReleaseSession,
+    Result,
+    TimerName,
+)
 from sipivr.dialogue.phrases import Phrase, PhraseKey
 from sipivr.dialogue.session import Ending
 from sipivr.dialogue.states import CaptureState, CustomerLegState, MaskState, PaymentState, TalkState
@@ -71,6 +79,11 @@ class Closing:
         core.move_customer(CustomerLegState.ENDING)
         self._end()
 
+    def operator_gone(self) -> None:
+        """Nobody is left to hand the customer back to: the call will end with a goodbye."""
+        if self._core.ending is Ending.BRIDGE:
+            self._core.ending = Ending.GOODBYE
+
     def give_up(self, result: Result) -> None:
         """Ends the call without a word: there is no way to say one."""
         self._settle_accounts(result)
@@ -95,7 +108,7 @@ class Closing:
         if core.mask is MaskState.ON:
             core.move_mask(MaskState.OFF)
             core.outbox.emit(LiftMask())
-        self._hang_up_when_done()
+        self._leave_when_done()
 
     def media_lost(self) -> None:
         """What was being said is lost; it is said again when there is media."""
@@ -160,18 +173,27 @@ class Closing:
 
     def _said_farewell(self, _spoken: bool) -> None:
         self._farewell_said = True
-        self._hang_up_when_done()
+        self._leave_when_done()
 
     def _said_again(self, _spoken: bool) -> None:
-        self._hang_up_when_done()
+        self._leave_when_done()
 
-    def _hang_up_when_done(self) -> None:
+    def _leave_when_done(self) -> None:
         if self._settled and self._farewell_said and not self._core.voice.speaking:
-            self.hang_up()
+            if self._core.ending is Ending.BRIDGE:
+                self._hand_back()
+            else:
+                self.hang_up()
+
+    def _hand_back(self) -> None:
+        core = self._core
+        core.outbox.emit(HandBack())
+        core.move_customer(CustomerLegState.RETURNED)
+        self._end()
 
     def _farewell(self) -> Phrase:
-        returning = self._core.ending is Ending.TRANSFER_RETURN
-        return Phrase(PhraseKey.GOODBYE_OPERATOR if returning else PhraseKey.GOODBYE)
+        alone = self._core.ending is Ending.GOODBYE
+        return Phrase(PhraseKey.GOODBYE if alone else PhraseKey.GOODBYE_OPERATOR)
 
     def _end(self) -> None:
         core = self._core

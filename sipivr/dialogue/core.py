@@ -16,6 +16,7 @@ from sipivr.dialogue.effects import (
     TimerName,
 )
 from sipivr.dialogue.outbox import Outbox
+from sipivr.dialogue.session import Ending
 from sipivr.dialogue.states import (
     CAPTURE_TRANSITIONS,
     CUSTOMER_TRANSITIONS,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sipivr.dialogue.params import DialogueParams
-    from sipivr.dialogue.session import Ending, SessionSnapshot
+    from sipivr.dialogue.session import SessionSnapshot
 
 
 class Core:
@@ -69,7 +70,7 @@ class Core:
         self.voice = Voice(self.outbox, language, params.prompt_s)
         self.asking = Asking(self.outbox, self.voice, params, on_ended=on_field_ended, on_silence=on_silence)
         self.customer = CustomerLegState.RINGING
-        self.operator = OperatorLegState.NONE
+        self.operator = OperatorLegState.CONNECTED if ending is Ending.BRIDGE else OperatorLegState.NONE
         self.talk = TalkState.WAITING
         self.capture = CaptureState.IDLE
         self.mask = MaskState.OFF

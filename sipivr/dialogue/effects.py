@@ -237,6 +237,11 @@ class HangUp:
     """Ends the customer's leg. For transfer-in this is the transfer return."""
 
 
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """Customer and operator talk again (inline): this dialogue is over, the call is not."""
+
+
 Effect = (
     StartTimer
     | StopTimer
@@ -253,4 +258,5 @@ Effect = (
     | PublishProgress
     | RecordResult
     | HangUp
+    | HandBack
 )

@@ -53,12 +53,12 @@ class CustomerHungUp:
 
 @dataclass(frozen=True, slots=True)
 class OperatorConnected:
-    """An operator leg of ours is up (inline; room left)."""
+    """An operator leg of ours is up (inline)."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorHungUp:
-    """The operator leg of ours is gone (inline; room left)."""
+    """The operator leg of ours is gone (inline): nobody is there to hand the customer back to."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -32,6 +32,13 @@ class Identifying:
         self._core.move_talk(TalkState.IDENTIFYING)
         self.ask(Phrase(PhraseKey.GREETING))
 
+    def begin_claimed(self, session: SessionSnapshot) -> None:
+        """The session is known: announces it."""
+        self._core.session = session
+        self._core.voice.language = session.language
+        self._core.move_talk(TalkState.ANNOUNCING)
+        self.announce()
+
     def ask(self, *lead: Phrase) -> None:
         """Asks for the number, saying `lead` first."""
         lengths = self._core.identification_lengths
@@ -60,10 +67,7 @@ class Identifying:
                 core.outbox.emit(ReleaseSession(session.session_id))
             return
         core.outbox.stop(TimerName.CLAIM)
-        core.session = session
-        core.voice.language = session.language
-        core.move_talk(TalkState.ANNOUNCING)
-        self.announce()
+        self.begin_claimed(session)
 
     def announce(self) -> None:
         """Shop and amount; then the card."""

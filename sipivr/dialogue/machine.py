@@ -27,6 +27,7 @@ from sipivr.dialogue.states import (
 if TYPE_CHECKING:
     from sipivr.dialogue.effects import Effect
     from sipivr.dialogue.events import Event
+    from sipivr.dialogue.session import SessionSnapshot
 
 _BEFORE_CHARGING = frozenset(
     {
@@ -47,6 +48,7 @@ class Dialogue:
         identification_lengths: lengths an identification number of this merchant may have, ascending.
         ending: how the call ends for the customer.
         params: times and limits.
+        session: already claimed for this call (inline, outbound): then no identification number is asked for.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Dialogue:
         identification_lengths: tuple[int, ...] = (8,),
         ending: Ending = Ending.TRANSFER_RETURN,
         params: DialogueParams | None = None,
+        session: SessionSnapshot | None = None,
     ) -> None:
         self._core = core = Core(
             language=language,
@@ -70,7 +73,13 @@ class Dialogue:
         self._charging = Charging(core, self._closing, self._capturing)
         self._capturing.charging = self._charging
         self._identifying = Identifying(core, self._closing, self._capturing)
+        self._claimed = session
         self._star = False
+
+    @property
+    def claimed(self) -> bool:
+        """Whether it was begun with a session that had been claimed."""
+        return self._claimed is not None
 
     @property
     def customer(self) -> CustomerLegState:
@@ -109,15 +118,14 @@ class Dialogue:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing can happen any more: the customer is gone and the payment's outcome known.
+        """Whether nothing can happen any more: the customer is gone or returned, and the outcome known.
 
         While a payment is `UNKNOWN` the gateway's resolver owns the wait; the shell may keep the dialogue for
         the answer or drop it: nothing is held here but that word.
         """
-        return self._core.customer is CustomerLegState.GONE and self._core.payment not in (
-            PaymentState.AUTHORIZING,
-            PaymentState.UNKNOWN,
-        )
+        core = self._core
+        left = core.customer in (CustomerLegState.GONE, CustomerLegState.RETURNED)
+        return left and core.payment not in (PaymentState.AUTHORIZING, PaymentState.UNKNOWN)
 
     def handle(self, event: Event) -> tuple[Effect, ...]:
         """Takes one event and says what to do about it, in order.
@@ -143,7 +151,10 @@ class Dialogue:
             case ev.CustomerConnected():
                 core.move_customer(CustomerLegState.CONNECTED)
                 core.outbox.start(TimerName.CALL, core.params.call_s)
-                self._identifying.begin()
+                if self._claimed is not None:
+                    self._identifying.begin_claimed(self._claimed)
+                else:
+                    self._identifying.begin()
                 core.publish_progress()
             case ev.CustomerHungUp():
                 self._closing.customer_gone()
@@ -164,10 +175,11 @@ class Dialogue:
             case ev.TimerFired(name, generation):
                 if core.outbox.fired(name, generation):
                     self._timer(name)
-            case ev.OperatorConnected() if core.operator is not OperatorLegState.CONNECTED:
+            case ev.OperatorConnected() if core.operator is OperatorLegState.NONE:
                 core.move_operator(OperatorLegState.CONNECTED)
             case ev.OperatorHungUp() if core.operator is OperatorLegState.CONNECTED:
                 core.move_operator(OperatorLegState.GONE)
+                self._closing.operator_gone()
             case ev.CustomerHungUp() if core.customer is not CustomerLegState.GONE:
                 self._closing.customer_gone()
             case _ if core.talk is not TalkState.OVER:

@@ -17,6 +17,8 @@ class Ending(enum.StrEnum):
 
     TRANSFER_RETURN = "transfer_return"
     """We hang up; operator and customer are still together on the merchant's PBX."""
+    BRIDGE = "bridge"
+    """An operator's leg of ours waits (inline): the customer is handed back to it, masked no longer."""
     GOODBYE = "goodbye"
     """Nobody is there: the customer is thanked and the call ends (self-service)."""
 

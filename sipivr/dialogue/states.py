@@ -4,8 +4,9 @@ A call is not one machine with a hundred states but six small ones, each with it
 few rules. An event is handled by moving some of them; every move is looked up in the tables below and a move
 that is not there is a bug of ours (`TransitionError`), never the customer's.
 
-- **customer**: the leg. `GONE` is final.
-- **operator**: the leg of an operator on our side. Transfer-in has none; inline will use it.
+- **customer**: the leg. `RETURNED`: handed back to an operator's leg of ours, this capture is over. `GONE` is final.
+- **operator**: the leg of an operator on our side (inline). Transfer-in has none. Once gone it stays away: the
+  customer cannot be handed back any more.
 - **talk**: where the conversation is: identifying the session, announcing it, capturing, charging, closing.
 - **capture**: secure entry of the card. *Open* are `PAN` to `CONFIRM` (keys are card data or decide on it)
   and `SUBMITTED` (the customer may still be pressing).
@@ -37,6 +38,7 @@ class CustomerLegState(enum.StrEnum):
 
     RINGING = "ringing"
     CONNECTED = "connected"
+    RETURNED = "returned"
     ENDING = "ending"
     GONE = "gone"
 
@@ -101,7 +103,8 @@ _Capture, _Mask, _Payment = CaptureState, MaskState, PaymentState
 
 CUSTOMER_TRANSITIONS: Final = {
     _Customer.RINGING: {_Customer.CONNECTED, _Customer.GONE},
-    _Customer.CONNECTED: {_Customer.ENDING, _Customer.GONE},
+    _Customer.CONNECTED: {_Customer.RETURNED, _Customer.ENDING, _Customer.GONE},
+    _Customer.RETURNED: {_Customer.GONE},
     _Customer.ENDING: {_Customer.GONE},
     _Customer.GONE: set(),
 }
@@ -109,11 +112,11 @@ CUSTOMER_TRANSITIONS: Final = {
 OPERATOR_TRANSITIONS: Final = {
     _Operator.NONE: {_Operator.CONNECTED},
     _Operator.CONNECTED: {_Operator.GONE},
-    _Operator.GONE: {_Operator.CONNECTED},
+    _Operator.GONE: set(),
 }
 
 TALK_TRANSITIONS: Final = {
-    _Talk.WAITING: {_Talk.IDENTIFYING, _Talk.OVER},
+    _Talk.WAITING: {_Talk.IDENTIFYING, _Talk.ANNOUNCING, _Talk.OVER},
     _Talk.IDENTIFYING: {_Talk.CLAIMING, _Talk.CLOSING, _Talk.OVER},
     _Talk.CLAIMING: {_Talk.IDENTIFYING, _Talk.ANNOUNCING, _Talk.CLOSING, _Talk.OVER},
     _Talk.ANNOUNCING: {_Talk.MASKING, _Talk.CLOSING, _Talk.OVER},

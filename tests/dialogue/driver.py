@@ -55,9 +55,16 @@ class Driver:
         ending: Ending = Ending.TRANSFER_RETURN,
         lengths: tuple[int, ...] = (8,),
         params: DialogueParams | None = None,
+        claimed: bool = False,
     ) -> None:
-        self.dialogue = Dialogue(language="en", identification_lengths=lengths, ending=ending, params=params)
         self.session = session or snapshot()
+        self.dialogue = Dialogue(
+            language="en",
+            identification_lengths=lengths,
+            ending=ending,
+            params=params,
+            session=self.session if claimed else None,
+        )
         self.now = 0.0
         self.effects: list[Effect] = []
         self.said: list[PhraseKey] = []
@@ -169,8 +176,11 @@ class Driver:
         self.send(ev.MaskApplied(self.mask.request))
 
     def to_masking(self) -> None:
-        self.to_claim()
-        self.claimed()
+        if self.dialogue.claimed:
+            self.connect()
+        else:
+            self.to_claim()
+            self.claimed()
         self.listen()
         assert self.dialogue.talk is TalkState.MASKING
 
@@ -222,9 +232,9 @@ class Driver:
         self.send(ev.ChargeDeclined(self.charge.attempt, decline))
 
     def to_the_end(self) -> None:
-        """Listens and waits until we hang up, then the leg is gone."""
+        """Listens and waits until we hang up or hand back, then the leg is gone."""
         for _ in range(50):
-            if self.of(ef.HangUp):
+            if self.of(ef.HangUp) or self.of(ef.HandBack):
                 break
             if self.playing is not None and not self.playing.repeat:
                 self.finish_prompt()

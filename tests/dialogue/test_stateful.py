@@ -24,6 +24,7 @@ from sipivr.dialogue.states import (
     CaptureState,
     CustomerLegState,
     MaskState,
+    OperatorLegState,
     PaymentState,
     TalkState,
 )
@@ -66,6 +67,7 @@ class Walk(RuleBasedStateMachine):
         self.outcomes: dict[int, Outcome] = {}
         self.last_playlist = 0
         self.media_up = True
+        self.returned = self.told_once = False
 
     def _new_buffer(self, size: int) -> bytearray:
         self.buffers.append(bytearray(size))
@@ -82,7 +84,8 @@ class Walk(RuleBasedStateMachine):
             assert not self.call.timers
             if self.call.dialogue.customer is not CustomerLegState.RINGING:
                 assert self.call.dialogue.talk is TalkState.OVER
-                assert self.call.of(ef.HangUp) or self.call.dialogue.customer is CustomerLegState.GONE
+                left = self.call.of(ef.HangUp) or self.call.of(ef.HandBack)
+                assert left or self.call.dialogue.customer is CustomerLegState.GONE
             assert not any(any(buffer) for buffer in self.buffers)
             MET["walks"] += 1
         self.patch.undo()
@@ -96,6 +99,7 @@ class Walk(RuleBasedStateMachine):
         brands=st.sampled_from([frozenset(Brand), frozenset(Brand), frozenset({Brand.VISA, Brand.JCB})]),
         lengths=st.sampled_from([(8,), (8,), (8, 10)]),
         ending=st.sampled_from(Ending),
+        claimed=st.booleans(),
         steps=st.sampled_from([0, 3, 12, 18, 24, 30, 36, 36]),
         pan=st.sampled_from([VISA, AMEX]),
         answer=st.sampled_from(ANSWERS),
@@ -110,6 +114,7 @@ class Walk(RuleBasedStateMachine):
         brands: frozenset[Brand],
         lengths: tuple[int, ...],
         ending: Ending,
+        claimed: bool,
         steps: int,
         pan: str,
         answer: ev.DeclineClass | Outcome | None,
@@ -122,7 +127,7 @@ class Walk(RuleBasedStateMachine):
             accepted_brands=brands,
             test_pan_digests=digests_of(VISA, AMEX) if test_line else None,
         )
-        self.call = Driver(session=session, ending=ending, lengths=lengths)
+        self.call = Driver(session=session, ending=ending, lengths=lengths, claimed=claimed)
         self.call.seen = self.check
         for _ in range(steps):
             if self.call.dialogue.talk is not TalkState.OVER:
@@ -169,9 +174,12 @@ class Walk(RuleBasedStateMachine):
             case ev.PlayFinished(playlist, interrupted) if playlist == self.telling:
                 if not interrupted and self.told_at is None:
                     self.told_at = call.now
+                    self.told_once = True
 
     def _check_effect(self, call: Driver, effect: Effect) -> None:
         talk = call.dialogue.talk
+        if self.returned:
+            assert isinstance(effect, AFTER_THE_CALL), effect
         if call.dialogue.customer is CustomerLegState.GONE:
             assert isinstance(effect, (*AFTER_THE_CALL, ef.RecordResult, ef.PublishCapture)), effect
         match effect:
@@ -202,6 +210,8 @@ class Walk(RuleBasedStateMachine):
             case ef.HangUp():
                 assert len(call.of(ef.HangUp)) == 1
                 assert len(call.of(ef.RecordResult)) == 1
+            case ef.HandBack():
+                self._check_hand_back(call)
             case ef.ReleaseSession():
                 assert not call.of(ef.SubmitCharge)
         if not isinstance(effect, ef.SubmitCharge):
@@ -209,6 +219,18 @@ class Walk(RuleBasedStateMachine):
         shown = repr(effect)
         for secret in (VISA, MASTERCARD, AMEX, DINERS, IDENTIFICATION):
             assert secret not in shown
+
+    def _check_hand_back(self, call: Driver) -> None:
+        """Only to an operator who is there, told, and with nothing masked any more."""
+        assert call.dialogue.operator is OperatorLegState.CONNECTED
+        assert len(call.of(ef.RecordResult)) == 1
+        assert not call.of(ef.HangUp)
+        if call.of(ef.ApplyMask):
+            # A mask that was on has been lifted by its own rule; one that never came on was told of all the same.
+            assert call.of(ef.LiftMask) or self.told_once
+            assert not self.mask_acknowledged
+        self.returned = True
+        MET["handed back"] += 1
 
     def _check_play(self, play: ef.Play) -> None:
         assert play.phrases
@@ -436,3 +458,4 @@ def test_the_walks_got_everywhere() -> None:
     for payment in (PaymentState.AUTHORIZING, PaymentState.APPROVED, PaymentState.DECLINED):
         assert MET[f"payment {payment}"], payment
     assert MET["charges"] > 20
+    assert MET["handed back"]
