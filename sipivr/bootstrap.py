@@ -30,13 +30,14 @@ from sipivr.calls.ladder_book import LadderBook
 from sipivr.calls.media_link import MediaLink
 from sipivr.calls.progress import ProgressBoard
 from sipivr.calls.rate import CallRate
+from sipivr.calls.reception import ReceptionRules
 from sipivr.calls.services import Services
 from sipivr.calls.switchboard import Switchboard
 from sipivr.calls.voices import Voices
 from sipivr.config import ConfigError, Paths, Settings
 from sipivr.control.commands import Commands
 from sipivr.control.server import ControlServer
-from sipivr.dialogue import Dialogue, DialogueParams
+from sipivr.dialogue import DialogueParams
 from sipivr.gateway.gmo import GMOGateway, GMOSettings
 from sipivr.gateway.port import Gateway
 from sipivr.gateway.transport import Timeouts
@@ -110,14 +111,12 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
         )
         board = Switchboard(
             services,
-            country_code=settings.sip.country_code,
-            rate=CallRate(settings.sip.max_call_setups_per_s),
-            max_calls=settings.sip.max_calls,
-            dialogue=lambda language, digits: Dialogue(
-                language=language,
-                identification_lengths=(digits,),
-                params=DialogueParams(call_s=settings.calls.max_duration_s),
+            ReceptionRules(
+                country_code=settings.sip.country_code,
+                max_calls=settings.sip.max_calls,
+                dialogue=DialogueParams(call_s=settings.calls.max_duration_s),
             ),
+            rate=CallRate(settings.sip.max_call_setups_per_s),
         )
         voices.pin_on(media)
         media.start()
@@ -126,6 +125,7 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
         stack.callback(progress.stop)
 
         agent = PJUserAgent(_agent_settings(settings), board)
+        board.use(agent, settings.sip.advertised_address or config.host_and_port(settings.sip.udp)[0])
         agent.edge.replace_trunks(tuple(_edge_trunk(trunk) for trunk in directory.refresh() if trunk.active))
         commands = Commands(writer, directory, LiveCalls(board, services, agent))
         control = ControlServer(

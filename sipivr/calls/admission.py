@@ -18,16 +18,18 @@ class Refusal(enum.StrEnum):
     """Why a call was refused; the words of call records, counters and reports."""
 
     TRUNK_UNKNOWN = "trunk_unknown"
+    LOOP = "loop"
     DRAINING = "draining"
     OVERLOAD = "overload"
     TRUNK_CHANNEL_LIMIT = "trunk_channel_limit"
     NUMBER_UNKNOWN = "number_unknown"
     NUMBER_DISABLED = "number_disabled"
-    NUMBER_USE_UNSUPPORTED = "number_use_unsupported"
     MERCHANT_INACTIVE = "merchant_inactive"
     CALLER_ANONYMOUS = "caller_anonymous"
     CALLER_NOT_ALLOWED = "caller_not_allowed"
+    CALLER_BLOCKED = "caller_blocked"
     LINE_LIMIT = "line_limit"
+    NO_DESTINATION = "no_destination"
     SDP_UNUSABLE = "sdp_unusable"
     MEDIA_UNAVAILABLE = "media_unavailable"
     STORE_UNAVAILABLE = "store_unavailable"
@@ -36,15 +38,17 @@ class Refusal(enum.StrEnum):
 #: SIP status of each refusal (RFC 3261 §21). 480 says "not now"; 403 and 404 say "do not try again".
 STATUS: Mapping[Refusal, int] = {
     Refusal.TRUNK_UNKNOWN: 403,
+    Refusal.LOOP: 482,
     Refusal.DRAINING: 503,
     Refusal.OVERLOAD: 503,
     Refusal.TRUNK_CHANNEL_LIMIT: 503,
     Refusal.NUMBER_UNKNOWN: 404,
     Refusal.NUMBER_DISABLED: 404,
-    Refusal.NUMBER_USE_UNSUPPORTED: 480,
+    Refusal.NO_DESTINATION: 480,
     Refusal.MERCHANT_INACTIVE: 480,
     Refusal.CALLER_ANONYMOUS: 403,
     Refusal.CALLER_NOT_ALLOWED: 403,
+    Refusal.CALLER_BLOCKED: 403,
     Refusal.LINE_LIMIT: 486,
     Refusal.SDP_UNUSABLE: 488,
     Refusal.MEDIA_UNAVAILABLE: 503,
@@ -65,6 +69,8 @@ class Facts:
         merchant: of the number.
         caller: E.164, None when there is none.
         caller_allowed: the caller is on the merchant's list (受付可能電話番号).
+        caller_blocked: the caller is on the merchant's block list.
+        looped: the call has been here before.
         calls_on_trunk: calls that the trunk carries now.
         calls_on_number: calls that the number carries now.
     """
@@ -78,6 +84,8 @@ class Facts:
     caller_allowed: bool
     calls_on_trunk: int
     calls_on_number: int
+    caller_blocked: bool = False
+    looped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,8 @@ def decide(facts: Facts) -> Admitted | Refused:
     """Carries out the checks in their order; the first that fails answers."""
     if facts.trunk is None or not facts.trunk.active:
         return refused(Refusal.TRUNK_UNKNOWN)
+    if facts.looped:
+        return refused(Refusal.LOOP)
     if facts.draining:
         return refused(Refusal.DRAINING)
     if facts.overloaded:
@@ -121,12 +131,21 @@ def decide(facts: Facts) -> Admitted | Refused:
         return refused(Refusal.NUMBER_DISABLED)
     if not merchant.active:
         return refused(Refusal.MERCHANT_INACTIVE)
-    if number.use is not NumberUse.TRANSFER_IN:
-        return refused(Refusal.NUMBER_USE_UNSUPPORTED)
-    if facts.caller is None:
-        return refused(Refusal.CALLER_ANONYMOUS)
-    if not facts.caller_allowed:
-        return refused(Refusal.CALLER_NOT_ALLOWED)
+    unfit = _unfit(number, facts)
+    if unfit is not None:
+        return refused(unfit)
     if facts.calls_on_number >= number.line_limit:
         return refused(Refusal.LINE_LIMIT)
     return Admitted(number, merchant)
+
+
+def _unfit(number: Number, facts: Facts) -> Refusal | None:
+    """Why this caller may not call this number for what it is used."""
+    if number.use is NumberUse.TRANSFER_IN:
+        if facts.caller is None:
+            return Refusal.CALLER_ANONYMOUS
+        return None if facts.caller_allowed else Refusal.CALLER_NOT_ALLOWED
+    if facts.caller_blocked:
+        return Refusal.CALLER_BLOCKED
+    nowhere = number.use is NumberUse.INLINE and not number.rules.destinations
+    return Refusal.NO_DESTINATION if nowhere else None

@@ -78,6 +78,10 @@ class StoredDirectory:
         """See `services.Directory`."""
         return read.caller_allowed(self._db, merchant, crypto.caller_hash(self._keys, caller))
 
+    def caller_blocked(self, merchant: str, caller: str) -> bool:
+        """See `services.Directory`."""
+        return read.caller_blocked(self._db, merchant, crypto.caller_hash(self._keys, caller))
+
     def attempts(self, session: str) -> int:
         """See `services.Directory`."""
         found = read.payment_session(self._db, session)

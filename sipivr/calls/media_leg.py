@@ -44,7 +44,7 @@ class MediaLeg:
 
     Args:
         link: the workers.
-        owner: is told what happens on the leg.
+        owner: is told what happens on the leg; None: `own` names it, before anything can happen there.
         remote: the peer's RTP address as its offer says, None while there is no offer.
         terms: what the leg's trunk allows.
         advertised: addresses that SDP names instead of the socket's own, by family: at most one IPv4 and one IPv6.
@@ -62,7 +62,7 @@ class MediaLeg:
     def __init__(
         self,
         link: MediaLink,
-        owner: LegEvents,
+        owner: LegEvents | None,
         *,
         remote: Remote | None,
         terms: MediaTerms,
@@ -90,6 +90,12 @@ class MediaLeg:
         self._moving: asyncio.Future[None] | None = None
         self._added = False
         self._agreed: NegotiatedAudio | None = None
+        self._owner = owner
+        if owner is not None:
+            self.worker.adopt(self.number, owner)
+
+    def own(self, owner: LegEvents) -> None:
+        """Who is told what happens on the leg."""
         self._owner = owner
         self.worker.adopt(self.number, owner)
 
@@ -283,7 +289,8 @@ class MediaLeg:
         self._playing.clear()
         self.worker = worker
         worker.ports.retake(self.number, self._socket, self._seat)
-        worker.adopt(self.number, self._owner)
+        if self._owner is not None:
+            worker.adopt(self.number, self._owner)
         if not self._added:
             nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             nothing.set_result(None)

@@ -54,6 +54,9 @@ class Directory(Protocol):
     def caller_allowed(self, merchant: str, caller: str) -> bool:
         """Whether the caller is on the merchant's list."""
 
+    def caller_blocked(self, merchant: str, caller: str) -> bool:
+        """Whether the caller is on the merchant's block list."""
+
     def attempts(self, session: str) -> int:
         """How often the session has gone to the gateway."""
 

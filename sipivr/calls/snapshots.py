@@ -15,7 +15,13 @@ MAX_GATEWAY_ATTEMPTS: Final = 5
 
 
 def snapshot(
-    session: PaymentSession, shop: Shop, merchant: Merchant, today: date, attempts_made: int
+    session: PaymentSession,
+    shop: Shop,
+    merchant: Merchant,
+    today: date,
+    attempts_made: int,
+    *,
+    voice_masked: bool = False,
 ) -> SessionSnapshot:
     """The picture of `session` for one call. Transfer-in: the customer's voice passes on the merchant's PBX."""
     language = session.language or merchant.language
@@ -29,6 +35,6 @@ def snapshot(
         today=today,
         security_code_required=shop.security_code_required,
         gateway_attempts_left=max(0, MAX_GATEWAY_ATTEMPTS - attempts_made),
-        voice_masked=False,
+        voice_masked=voice_masked,
         test_pan_digests=frozenset(TEST_CARDS) if merchant.mode is Mode.TEST else None,
     )

@@ -133,6 +133,7 @@ class PhraseKey(enum.StrEnum):
     KEY_ENTRY_OVER = "key_entry_over"
     GOODBYE_OPERATOR = "goodbye_operator"
     GOODBYE = "goodbye"
+    NO_OPERATOR = "no_operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +275,7 @@ CATALOGUE: Final[dict[PhraseKey, PhraseSpec]] = {
     PhraseKey.KEY_ENTRY_OVER: PhraseSpec("Key entry is over; please press no more keys."),
     PhraseKey.GOODBYE_OPERATOR: PhraseSpec("You are going back to the operator."),
     PhraseKey.GOODBYE: PhraseSpec("Thank you for calling. Goodbye."),
+    PhraseKey.NO_OPERATOR: PhraseSpec("Nobody can take your call right now. Please call again later."),
 }
 
 

@@ -45,12 +45,33 @@ def claim_identification_number(
             )
             return ClaimRefused(reason)
         session = str(found[0])
-        tx.run(
-            "UPDATE identification_number SET status = 'claimed' WHERE merchant = ? AND digits = ?",
-            [merchant, digits],
-        )
-        tx.run("UPDATE payment_session SET status = 'claimed', call = ? WHERE id = ?", [call, session])
-        tx.run("UPDATE call SET session = ?, version = version + 1 WHERE id = ?", [session, call])
+        _tie(tx, session, call)
+        return tell(tx, session, "payment_session.claimed")
+
+
+def claim_session(
+    store: WritableStore, *, merchant: str, session: str, call: str, now: dt.datetime | None = None
+) -> PaymentSession | ClaimRefused:
+    """Ties a running inline call to a session that whoever has the right to both names (design: inline).
+
+    Raises:
+        NotFound: no such call of that merchant.
+        Conflict: the call has ended, holds another session, or is none with an operator on it.
+    """
+    with transaction(store, now) as tx:
+        use, _ = _claiming_call(tx, merchant, call)
+        if use != NumberUse.INLINE:
+            raise Conflict("only an inline call takes a session this way", call)
+        row = tx.row("SELECT merchant, status FROM payment_session WHERE id = ?", [session])
+        if row is None or row[0] != merchant:
+            return ClaimRefused(RefusalReason.FOREIGN)
+        if row[1] != SessionStatus.OPEN:
+            refusals = {
+                SessionStatus.CANCELED: RefusalReason.CANCELED,
+                SessionStatus.EXPIRED: RefusalReason.EXPIRED,
+            }
+            return ClaimRefused(refusals.get(SessionStatus(row[1]), RefusalReason.USED))
+        _tie(tx, session, call)
         return tell(tx, session, "payment_session.claimed")
 
 
@@ -86,6 +107,14 @@ def leave_call(tx: Transaction, session: str) -> PaymentSession:
     )
     tx.run("UPDATE payment_session SET status = 'open', call = NULL WHERE id = ?", [session])
     return tell(tx, session, "payment_session.released")
+
+
+def _tie(tx: Transaction, session: str, call: str) -> None:
+    tx.run(
+        "UPDATE identification_number SET status = 'claimed' WHERE session = ? AND status = 'open'", [session]
+    )
+    tx.run("UPDATE payment_session SET status = 'claimed', call = ? WHERE id = ?", [call, session])
+    tx.run("UPDATE call SET session = ?, version = version + 1 WHERE id = ?", [session, call])
 
 
 def _claiming_call(tx: Transaction, merchant: str, call: str) -> tuple[str | None, str | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from sipivr.store.number_rules import NumberRules
 from sipivr.store.trunk_rules import TrunkRules
 
 
@@ -155,6 +156,7 @@ class Number:
     line_limit: int
     language: str
     active: bool
+    rules: NumberRules = field(default_factory=NumberRules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import msgspec
 
-from sipivr.store import crypto, rows, trunk_rules
+from sipivr.store import crypto, number_rules, rows, trunk_rules
 from sipivr.store.database import Transaction, WritableStore, transaction
 from sipivr.store.errors import Invalid, NotFound
 from sipivr.store.identifiers import new_id
+from sipivr.store.number_rules import NumberRules
 from sipivr.store.records import (
     Actor,
     BridgeMask,
@@ -130,12 +131,19 @@ def put_number(
     line_limit: int = 5,
     language: str = "ja",
     active: bool = True,
+    rules: Mapping[str, object] | None = None,
     id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Number:
-    """A telephone number of a merchant. Raises Invalid: not E.164, or another row has it."""
+    """A telephone number of a merchant; `rules` are the fields of `NumberRules` that are not their defaults.
+
+    Raises:
+        Invalid: not E.164, or another row has it; a rule is wrong (`set_number_rules`).
+    """
     check_e164(e164)
+    kept = number_rules.read(rules or {})
     with transaction(store, now) as tx:
+        _check_destinations(tx, kept, merchant)
         number = id or new_id("num", tx.now)
         if tx.row("SELECT 1 FROM number WHERE e164 = ? AND id <> ?", [e164, number]):
             raise Invalid("e164: this number is in use")
@@ -146,9 +154,57 @@ def put_number(
             "line_limit": line_limit,
             "language": language,
             "active": active,
+            "rules": _json(kept),
         }
         _put(tx, actor, "number", number, values, merchant=merchant)
         return rows.number(_row(tx, rows.NUMBER, number))
+
+
+def set_number_rules(
+    store: WritableStore,
+    actor: Actor,
+    *,
+    number: str,
+    rules: Mapping[str, object],
+    merchant: str | None = None,
+    now: dt.datetime | None = None,
+) -> Number:
+    """Where a number's inline calls go; `merchant`: whose number it has to be.
+
+    Raises:
+        NotFound: no such number of that merchant.
+        Invalid: a rule is not known or has a wrong value; a destination that may not be dialled.
+    """
+    kept = number_rules.read(rules)
+    with transaction(store, now) as tx:
+        found = tx.row(f"{rows.NUMBER} WHERE id = ?", [number])
+        current = rows.number(found) if found is not None else None
+        if current is None or merchant not in (None, current.merchant):
+            raise NotFound("no such number")
+        _check_destinations(tx, kept, current.merchant)
+        tx.run("UPDATE number SET rules = ? WHERE id = ?", [_json(kept), number])
+        detail = {"destinations": len(kept.destinations)}
+        tx.audit(actor, "number.set_rules", number, current.merchant, detail)
+        return rows.number(_row(tx, rows.NUMBER, number))
+
+
+def _check_destinations(tx: Transaction, rules: NumberRules, merchant: str) -> None:
+    """Raises Invalid for one that no trunk open to the merchant may dial, or that is a number of ours (a loop)."""
+    for place, destination in enumerate(rules.destinations):
+        where = f"rules.destinations[{place}]"
+        row = tx.row(f"{rows.TRUNK} WHERE id = ?", [destination.trunk])
+        trunk = rows.trunk(row) if row is not None else None
+        if trunk is None or trunk.merchant not in (None, merchant):
+            raise Invalid(f"{where}.trunk: no such trunk")
+        if trunk.rules.proxy is None:
+            raise Invalid(f"{where}.trunk: nobody may be dialled by this trunk (its rule proxy is not set)")
+        number = destination.number
+        if number is None:
+            continue
+        if not number.startswith(trunk.rules.outbound_prefixes or ("-",)):
+            raise Invalid(f"{where}.target: the trunk's outbound_prefixes do not allow this number")
+        if tx.row("SELECT 1 FROM number WHERE e164 = ?", [number]):
+            raise Invalid(f"{where}.target: a number of this switch would be a loop")
 
 
 def put_connector(

@@ -8,8 +8,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sipivr.store import trunk_rules
+from sipivr.store import number_rules, trunk_rules
 from sipivr.store.errors import Invalid
+from sipivr.store.number_rules import NumberRules
 from sipivr.store.records import (
     BridgeMask,
     Call,
@@ -106,9 +107,16 @@ def merchant(row: Row) -> Merchant:
 
 
 def number(row: Row) -> Number:
-    """A row of `NUMBER`."""
+    """A row of `NUMBER`. One whose rules are not understood is off."""
     values = _fields(Number, row)
-    return Number(**values | {"use": NumberUse(values["use"]), "active": bool(values["active"])})
+    values["use"] = NumberUse(values["use"])
+    values["active"] = bool(values["active"])
+    try:
+        values["rules"] = number_rules.read(json.loads(values["rules"]))
+    except Invalid as error:
+        log.error("number %s is off: %s", values["id"], error)
+        values["rules"], values["active"] = NumberRules(), False
+    return Number(**values)
 
 
 def caller_number(row: Row) -> CallerNumber:

@@ -380,6 +380,12 @@ def m0007_masks(db: Database) -> None:
     """)
 
 
+@migrations()
+def m0008_number_rules(db: Database) -> None:
+    """Where inline calls of a number go, and how."""
+    db.executescript("ALTER TABLE number ADD COLUMN rules TEXT NOT NULL DEFAULT '{}';")
+
+
 def migrate(db: Database) -> tuple[str, ...]:
     """Applies what is missing and returns its names.
 

@@ -15,6 +15,7 @@ import msgspec
 
 from sipivr.store.errors import Invalid
 
+_Prefix = Annotated[str, msgspec.Meta(pattern=r"^\+[1-9][0-9]{0,14}$")]
 _Method = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2,20}$")]
 
 
@@ -44,6 +45,13 @@ class CalledFrom(enum.StrEnum):
     TO = "to"
 
 
+class OutgoingFrom(enum.StrEnum):
+    """Whose number a call that we make says it is from."""
+
+    CALLER = "caller"
+    CALLED = "called"
+
+
 class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One trunk's rules.
 
@@ -55,6 +63,10 @@ class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         channel_limit: calls of this trunk at once; None: as many as the node takes.
         extra_methods: SIP methods besides those that every trunk may use.
         allow_replaces: the header `Replaces` is let in.
+        proxy: `host` or `host:port` that is asked to reach numbers and operators; None: nobody is dialled by it.
+        outbound_prefixes: beginnings in E.164 of the numbers that may be dialled; operators' URIs need none.
+        outgoing_from: whose number From says when we dial: the caller's, or (where the carrier takes contracted numbers
+            only) the called one.
     """
 
     dtmf: KeyWay = KeyWay.AUTO
@@ -69,10 +81,18 @@ class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     channel_limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
     extra_methods: Annotated[tuple[_Method, ...], msgspec.Meta(max_length=10)] = ()
     allow_replaces: bool = False
+    proxy: (
+        Annotated[
+            str, msgspec.Meta(pattern=r"^(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253})(:[0-9]{1,5})?$")
+        ]
+        | None
+    ) = None
+    outbound_prefixes: Annotated[tuple[_Prefix, ...], msgspec.Meta(max_length=50)] = ()
+    outgoing_from: OutgoingFrom = OutgoingFrom.CALLER
 
     def __post_init__(self) -> None:
         """Refuses what stands twice."""
-        for name in ("codecs", "called_from", "extra_methods"):
+        for name in ("codecs", "called_from", "extra_methods", "outbound_prefixes"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"{name}: a value stands there twice")
@@ -83,6 +103,7 @@ _WORDS: Final[Mapping[str, type[enum.StrEnum]]] = {
     "dtmf": KeyWay,
     "codecs": CodecName,
     "called_from": CalledFrom,
+    "outgoing_from": OutgoingFrom,
 }
 
 

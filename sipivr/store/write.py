@@ -12,6 +12,7 @@ Signatures::
     issue_identification_number(store, actor, *, session, merchant=None, now=None) -> PaymentSession
     cancel_session(store, actor, *, session, merchant=None, now=None) -> PaymentSession
     claim_identification_number(store, *, merchant, digits, call, now=None) -> PaymentSession | ClaimRefused
+    claim_session(store, *, merchant, session, call, now=None) -> PaymentSession | ClaimRefused
     release_claim(store, *, session, call, now=None) -> PaymentSession
     expire_sessions(store, *, now=None) -> tuple[str, ...]
 
@@ -38,6 +39,7 @@ Signatures::
                    error_codes=(), error_category=None, final=False, now=None) -> Payment
 
     put_merchant, put_number, put_connector, put_shop, put_trunk, put_principal (store, actor, *, …, id=None)
+    set_number_rules(store, actor, *, number, rules, merchant=None, now=None) -> Number
     set_masks(store, actor, *, merchant, mask=None, bridge_mask=None, now=None) -> Merchant
     allow_clamp(store, actor, *, merchant, allowed, now=None) -> Merchant
     allow_caller(store, actor, *, merchant, e164, now=None) -> CallerNumber
@@ -64,7 +66,7 @@ from sipivr.store.calls import (
     leg_changed,
     leg_started,
 )
-from sipivr.store.claims import claim_identification_number, release_claim
+from sipivr.store.claims import claim_identification_number, claim_session, release_claim
 from sipivr.store.database import WritableStore, open_writable
 from sipivr.store.identifiers import new_id
 from sipivr.store.payments import (
@@ -85,6 +87,7 @@ from sipivr.store.registry import (
     put_trunk,
     register_principal,
     set_masks,
+    set_number_rules,
 )
 from sipivr.store.retention import RetentionPolicy, RetentionReport, apply_retention
 from sipivr.store.sessions import (
@@ -113,6 +116,7 @@ __all__ = [
     "capture_ended",
     "capture_started",
     "claim_identification_number",
+    "claim_session",
     "create_payment_session",
     "deactivate_principal",
     "disallow_caller",
@@ -136,4 +140,5 @@ __all__ = [
     "register_principal",
     "release_claim",
     "set_masks",
+    "set_number_rules",
 ]

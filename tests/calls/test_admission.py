@@ -9,6 +9,7 @@ import pytest
 from sipivr.calls.admission import STATUS, Admitted, Facts, Refusal, Refused, decide
 from sipivr.calls.lines import Lines
 from sipivr.calls.rate import CallRate
+from sipivr.store.number_rules import Destination, NumberRules
 from sipivr.store.records import Merchant, Mode, Number, NumberUse, Trunk
 from sipivr.store.trunk_rules import TrunkRules
 
@@ -29,6 +30,20 @@ GOOD = Facts(
 )
 
 
+NOWHERE = replace(NUMBER, use=NumberUse.INLINE)
+ALONE = replace(NUMBER, use=NumberUse.SELF_SERVICE)
+INLINE = replace(
+    NOWHERE,
+    rules=NumberRules(destinations=(Destination(target="sip:200@192.0.2.9:5060", trunk="trk_1"),)),
+)
+
+
+@pytest.mark.parametrize("number", [INLINE, ALONE])
+def test_any_caller_may_call_an_inline_or_a_self_service_number(number: Number) -> None:
+    stranger = replace(GOOD, number=number, caller=None, caller_allowed=False)
+    assert decide(stranger) == Admitted(number, MERCHANT)
+
+
 def test_a_call_that_passes_every_check_is_admitted() -> None:
     assert decide(GOOD) == Admitted(NUMBER, MERCHANT)
     assert decide(replace(GOOD, trunk=LIMITED, calls_on_trunk=1)) == Admitted(NUMBER, MERCHANT)
@@ -46,11 +61,11 @@ def test_a_call_that_passes_every_check_is_admitted() -> None:
         (replace(GOOD, trunk=replace(TRUNK, merchant="mer_2")), Refusal.NUMBER_UNKNOWN, 404),
         (replace(GOOD, number=replace(NUMBER, active=False)), Refusal.NUMBER_DISABLED, 404),
         (replace(GOOD, merchant=replace(MERCHANT, active=False)), Refusal.MERCHANT_INACTIVE, 480),
-        (
-            replace(GOOD, number=replace(NUMBER, use=NumberUse.INLINE)),
-            Refusal.NUMBER_USE_UNSUPPORTED,
-            480,
-        ),
+        (replace(GOOD, looped=True, draining=True), Refusal.LOOP, 482),
+        (replace(GOOD, number=NOWHERE, caller=None), Refusal.NO_DESTINATION, 480),
+        (replace(GOOD, number=INLINE, caller_blocked=True), Refusal.CALLER_BLOCKED, 403),
+        (replace(GOOD, number=ALONE, caller_blocked=True), Refusal.CALLER_BLOCKED, 403),
+        (replace(GOOD, number=INLINE, calls_on_number=5), Refusal.LINE_LIMIT, 486),
         (replace(GOOD, caller=None, caller_allowed=False), Refusal.CALLER_ANONYMOUS, 403),
         (replace(GOOD, caller_allowed=False), Refusal.CALLER_NOT_ALLOWED, 403),
         (replace(GOOD, calls_on_number=5), Refusal.LINE_LIMIT, 486),

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from media.protocol import LegStatistics
-from sipivr.calls.call_record import CallRecord
+from sipivr.calls.leg_record import LegRecord
 from sipivr.calls.rtp_quality import RTPFigures, total
 from sipivr.control import histograms
 from sipivr.store.records import LegQuality
@@ -77,11 +77,11 @@ def leg() -> Leg:
 
 
 @pytest.fixture
-def record(rooms: Rooms, leg: Leg) -> CallRecord:
-    return CallRecord("call_1", "leg_1", cast(Any, leg), cast(Any, rooms))
+def record(rooms: Rooms, leg: Leg) -> LegRecord:
+    return LegRecord("call_1", "leg_1", cast(Any, leg), "customer", cast(Any, rooms))
 
 
-def hang_up(record: CallRecord, leg: Leg) -> None:
+def hang_up(record: LegRecord, leg: Leg) -> None:
     leg.cause = SIPCause(status=200, reason="", by_remote=True)
     record.ended(leg.cause)
 
@@ -90,7 +90,7 @@ def observed(rooms: Rooms) -> int:
     return histograms.read(rooms.rtp.entries()).get("rtp_mos", {}).get("switch", histograms.Series()).count
 
 
-def test_the_last_word_of_the_worker_is_recorded(record: CallRecord, leg: Leg, rooms: Rooms) -> None:
+def test_the_last_word_of_the_worker_is_recorded(record: LegRecord, leg: Leg, rooms: Rooms) -> None:
     record.statistics(FIRST)
     assert rooms.written == []
     hang_up(record, leg)
@@ -102,7 +102,7 @@ def test_the_last_word_of_the_worker_is_recorded(record: CallRecord, leg: Leg, r
     assert observed(rooms) == 1
 
 
-def test_a_worker_that_dies_leaves_what_it_said_last(record: CallRecord, leg: Leg, rooms: Rooms) -> None:
+def test_a_worker_that_dies_leaves_what_it_said_last(record: LegRecord, leg: Leg, rooms: Rooms) -> None:
     record.statistics(FIRST)
     record.media_lost()
     hang_up(record, leg)
@@ -111,7 +111,7 @@ def test_a_worker_that_dies_leaves_what_it_said_last(record: CallRecord, leg: Le
     assert observed(rooms) == 1
 
 
-def test_a_worker_that_dies_before_its_last_word(record: CallRecord, leg: Leg, rooms: Rooms) -> None:
+def test_a_worker_that_dies_before_its_last_word(record: LegRecord, leg: Leg, rooms: Rooms) -> None:
     record.statistics(FIRST)
     hang_up(record, leg)
     assert rooms.written == []
@@ -121,7 +121,7 @@ def test_a_worker_that_dies_before_its_last_word(record: CallRecord, leg: Leg, r
     assert observed(rooms) == 1
 
 
-def test_two_lives_add_up(record: CallRecord, leg: Leg, rooms: Rooms) -> None:
+def test_two_lives_add_up(record: LegRecord, leg: Leg, rooms: Rooms) -> None:
     record.statistics(FIRST)
     record.media_lost()
     record.statistics(SECOND)
@@ -133,7 +133,7 @@ def test_two_lives_add_up(record: CallRecord, leg: Leg, rooms: Rooms) -> None:
     assert written["quality"] == LegQuality(3.75, 4.0, 80.0, 10, 2.0)
 
 
-def test_a_leg_that_never_had_media_has_nothing_to_say(record: CallRecord, leg: Leg, rooms: Rooms) -> None:
+def test_a_leg_that_never_had_media_has_nothing_to_say(record: LegRecord, leg: Leg, rooms: Rooms) -> None:
     record.media_lost()
     hang_up(record, leg)
     assert rooms.written == []
