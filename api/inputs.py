@@ -132,6 +132,60 @@ class Empty(Input):
     """A body with nothing in it."""
 
 
+class CaptureStart(Input):
+    """Which payment session is to be captured."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"payment_session": "ps_01hzy"}]})
+
+    payment_session: Annotated[Text, Field(min_length=1, max_length=64)]
+
+
+class Destination(Input):
+    """Where an operator is rung."""
+
+    target: Annotated[
+        Text,
+        Field(
+            min_length=3,
+            max_length=200,
+            description="`sip:user@host:port`, or a number in E.164 that the trunk reaches.",
+        ),
+    ]
+    trunk: Annotated[Text, Field(min_length=1, max_length=64)]
+    ring_s: Annotated[int, Field(ge=3, le=120, description="Seconds before the next destination.")] = 20
+
+
+class NumberRules(Input):
+    """What happens on a number's inline calls."""
+
+    destinations: Annotated[
+        list[Destination], Field(max_length=10, description="Rung one after another until one answers.")
+    ] = []
+    operator_heard: Annotated[
+        bool, Field(description="During a capture the customer goes on hearing the operator.")
+    ] = True
+    relay_keys: Annotated[
+        bool,
+        Field(
+            description="Before a payment session is attached the operator's side hears keys (for PBX menus)."
+        ),
+    ] = False
+
+
+class NumberChange(Input):
+    """The number's rules, as a whole."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"rules": {"destinations": [{"target": "sip:200@192.0.2.20:5060", "trunk": "trk_pbx"}]}}
+            ]
+        }
+    )
+
+    rules: NumberRules
+
+
 Scope = Literal[
     "payment_sessions:read",
     "payment_sessions:write",
@@ -141,6 +195,7 @@ Scope = Literal[
     "events:read",
     "shops:read",
     "numbers:read",
+    "numbers:write",
     "caller_numbers:read",
     "caller_numbers:write",
     "merchant:read",

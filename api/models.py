@@ -246,6 +246,22 @@ class Shop(Output):
     active: bool
 
 
+class Destination(Output):
+    """Where an operator is rung."""
+
+    target: str
+    trunk: str
+    ring_s: int
+
+
+class NumberRules(Output):
+    """What happens on a number's inline calls."""
+
+    destinations: list[Destination]
+    operator_heard: bool
+    relay_keys: bool
+
+
 class Number(Output):
     """A telephone number that customers or PBXs dial."""
 
@@ -256,6 +272,7 @@ class Number(Output):
     line_limit: int
     language: str
     active: bool
+    rules: NumberRules
 
 
 class APIKey(Output):

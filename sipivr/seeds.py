@@ -41,6 +41,8 @@ ADMINISTRATOR_PERMISSIONS: Final = (
     *KEY_PERMISSIONS,
     "merchant:write",
     "caller_numbers:write",
+    "numbers:write",
+    "calls:write",
     "api_keys:write",
 )
 

@@ -23,9 +23,12 @@ _Reading = Annotated[Caller, Depends(scope("calls:read"))]
 _Writing = Annotated[Caller, Depends(scope("calls:write"))]
 
 
-async def _own(
-    deps: Dependencies, caller: Caller, call_id: str, otherwise: str = "not_found"
-) -> records.Call:
+async def own(deps: Dependencies, caller: Caller, call_id: str, otherwise: str = "not_found") -> records.Call:
+    """The caller's call of this id, in the key's mode.
+
+    Raises:
+        Problem: `otherwise`; another merchant's is no different from none.
+    """
     call = await deps.reader.run(read.call, call_id, merchant=caller.merchant)
     if call is None or call.mode not in {caller.mode, None}:
         raise Problem(otherwise)
@@ -38,7 +41,7 @@ async def list_(
 ) -> models.Page[models.CallSummary]:
     """Newest first, without legs and timeline."""
     if query.starting_after is not None:
-        await _own(deps, caller, query.starting_after, "invalid_cursor")
+        await own(deps, caller, query.starting_after, "invalid_cursor")
 
     async def fetch(cursor: str | None) -> tuple[tuple[records.Call, ...], bool]:
         page = await deps.reader.run(
@@ -63,7 +66,7 @@ async def list_(
 @router.get("/{call_id}", operation_id="retrieve_call", responses=problems_of("not_found"))
 async def retrieve(deps: Deps, caller: _Reading, call_id: str) -> models.Call:
     """The call with its legs and its timeline."""
-    return models.Call.of(await _own(deps, caller, call_id))
+    return models.Call.of(await own(deps, caller, call_id))
 
 
 @router.get(
@@ -74,7 +77,7 @@ async def retrieve(deps: Deps, caller: _Reading, call_id: str) -> models.Call:
 )
 async def ladder(deps: Deps, caller: _Reading, call_id: str) -> PlainTextResponse:
     """The SIP messages of the call as text, kept for 7 days; only headers of an allow-list."""
-    call = await _own(deps, caller, call_id)
+    call = await own(deps, caller, call_id)
     entries = await deps.reader.run(read.ladder, call.id)
     return PlainTextResponse("".join(map(_entry_text, entries)))
 
@@ -96,7 +99,7 @@ async def hang_up(
 ) -> Response:
     """Ends a running call. One that has ended: 409 `conflict`."""
     caller.may_write()
-    call = await _own(deps, caller, call_id)
+    call = await own(deps, caller, call_id)
 
     async def execute() -> Outcome:
         await deps.switch.command(
@@ -105,7 +108,7 @@ async def hang_up(
         return Outcome(200, await present(call.id), call.id)
 
     async def present(_: str) -> models.Call:
-        return models.Call.of(await _own(deps, caller, call.id))
+        return models.Call.of(await own(deps, caller, call.id))
 
     return await deps.idempotency.answer(request, caller.principal, execute, present)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from sipivr.calls.inline import CaptureRefused, InlineCall
 from sipivr.calls.services import Services
 from sipivr.calls.switchboard import Switchboard
 from sipivr.control.commands import Result
@@ -44,6 +45,44 @@ class LiveCalls:
         if found is not None:
             found.hang_up()
         return found is not None
+
+    async def start_capture(self, call: str, session: str) -> str | None:
+        """See `LiveControl`."""
+        found = self._inline(call)
+        if found is None:
+            return "the call has ended, or no operator is on it"
+        try:
+            await found.capture(session)
+        except CaptureRefused as refusal:
+            return str(refusal)
+        return None
+
+    async def take_back(self, call: str) -> bool:
+        """See `LiveControl`."""
+        found = self._inline(call)
+        return found is not None and found.take_back()
+
+    async def reset_field(self, call: str) -> bool:
+        """See `LiveControl`."""
+        found = self._inline(call)
+        return found is not None and found.reset_field()
+
+    def operator_of(self, call: str) -> tuple[str | None, str | None]:
+        """See `LiveControl`."""
+        found = self._inline(call)
+        return (found.operator_target, found.claimed_by) if found is not None else (None, None)
+
+    def claim(self, call: str, principal: str) -> bool:
+        """See `LiveControl`."""
+        found = self._inline(call)
+        if found is None or found.claimed_by not in (None, principal):
+            return False
+        found.claimed_by = principal
+        return True
+
+    def _inline(self, call: str) -> InlineCall | None:
+        found = self._board.call(call)
+        return found if isinstance(found, InlineCall) else None
 
     async def session_canceled(self, session: str, call: str) -> None:
         """See `CallControl`."""

@@ -9,13 +9,18 @@ import logging
 from collections.abc import Mapping
 from typing import Final, Protocol, TypeAlias, assert_never
 
+import msgspec
+
 from sipivr.control import authorise
 from sipivr.control.authorise import Denied
+from sipivr.control.failed import Failed
+from sipivr.control.live import LiveCommands, LiveControl, check_operator
 from sipivr.control.messages import (
     AllowCaller,
     AllowClamp,
     AnyCommand,
     CancelPaymentSession,
+    ClaimCall,
     CreatePaymentSession,
     DeactivatePrincipal,
     DisallowCaller,
@@ -24,7 +29,11 @@ from sipivr.control.messages import (
     IssueIdentificationNumber,
     Ping,
     RegisterPrincipal,
+    ResetField,
     SetMasks,
+    SetNumberRules,
+    StartCapture,
+    TakeBack,
 )
 from sipivr.store import write
 from sipivr.store.errors import Refused, StoreBusy, StoreUnavailable
@@ -44,16 +53,6 @@ _CODES: Final = {
 }
 
 
-class Failed(Exception):
-    """The command was not carried out (`unavailable`: perhaps it was); becomes the reply's error."""
-
-    def __init__(self, code: ErrorCode, detail: str, related: str | None = None) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
-        self.related = related
-
-
 class Directory(Protocol):
     """What authorisation looks up."""
 
@@ -70,12 +69,8 @@ class Directory(Protocol):
         ...
 
 
-class CallControl(Protocol):
+class CallControl(LiveControl, Protocol):
     """The running calls; `sipivr.calls` implements it."""
-
-    async def hang_up(self, call: str, /) -> bool:
-        """Ends a running call; False if it does not run here (any more)."""
-        ...
 
     async def session_canceled(self, session: str, call: str, /) -> None:
         """The session of a running call was cancelled in the store: no charge can begin; end the capture."""
@@ -99,6 +94,7 @@ class Commands:
         self._writer = writer
         self._directory = directory
         self._calls = calls
+        self._live = LiveCommands(directory, calls)
 
     async def __call__(self, command: AnyCommand) -> Result:
         """Does what the command says.
@@ -120,7 +116,7 @@ class Commands:
             log.warning("%s was not carried out: %s", type(command).__name__, error)
             raise Failed(ErrorCode.UNAVAILABLE, "the store cannot be written now") from None
 
-    async def _carry_out(self, command: AnyCommand, principal: Principal) -> Result:
+    async def _carry_out(self, command: AnyCommand, principal: Principal) -> Result:  # noqa: PLR0912 - a line a command
         actor = Actor(principal.id, command.source[:200])
         match command:
             case CreatePaymentSession():
@@ -150,8 +146,17 @@ class Commands:
                 merchant = authorise.merchant_of(principal)
                 await self._writer.run(write.disallow_caller, actor, merchant=merchant, id=command.caller)
                 result = {"caller": command.caller}
-            case HangUpCall():
-                result = await self._hang_up(command, principal)
+            case HangUpCall() | StartCapture() | TakeBack() | ResetField() | ClaimCall():
+                result = await self._live(command, principal)
+            case SetNumberRules():
+                changed_number = await self._writer.run(
+                    write.set_number_rules,
+                    actor,
+                    number=command.number,
+                    rules=msgspec.to_builtins(command.rules),
+                    merchant=principal.merchant,
+                )
+                result = {"number": changed_number.id}
             case RegisterPrincipal():
                 result = await self._register(command, principal, actor)
             case DeactivatePrincipal():
@@ -187,7 +192,7 @@ class Commands:
         return {"merchant": changed.id}
 
     async def _issue(self, command: IssueIdentificationNumber, principal: Principal, actor: Actor) -> Result:
-        self._check_operator(principal, command.session)
+        check_operator(self._directory, principal, command.session)
         issued = await self._writer.run(
             write.issue_identification_number, actor, session=command.session, merchant=principal.merchant
         )
@@ -206,7 +211,7 @@ class Commands:
         return {"principal": registered.id}
 
     async def _cancel(self, command: CancelPaymentSession, principal: Principal, actor: Actor) -> Result:
-        self._check_operator(principal, command.session)
+        check_operator(self._directory, principal, command.session)
         # The store first: from this commit on no intent can be begun, whatever the call is just doing.
         canceled = await self._writer.run(
             write.cancel_session, actor, session=command.session, merchant=principal.merchant
@@ -214,19 +219,6 @@ class Commands:
         if canceled.call is not None:
             await self._calls.session_canceled(canceled.id, canceled.call)
         return {"session": canceled.id, "version": canceled.version}
-
-    async def _hang_up(self, command: HangUpCall, principal: Principal) -> Result:
-        call = self._directory.call(command.call)
-        if call is None or (principal.merchant is not None and call.merchant != principal.merchant):
-            raise Failed(ErrorCode.NOT_FOUND, "no such call")
-        if principal.role is Role.OPERATOR:
-            if call.session is None:
-                raise Failed(ErrorCode.FORBIDDEN, "another operator's call")
-            self._check_operator(principal, call.session)
-        if not await self._calls.hang_up(command.call):
-            raise Failed(ErrorCode.CONFLICT, "the call has ended", command.call)
-        log.info("call %s is hung up by %s", command.call, principal.id)
-        return {"call": command.call}
 
     async def _deactivate(self, command: DeactivatePrincipal, principal: Principal, actor: Actor) -> Result:
         target = self._directory.principal(command.target)
@@ -238,13 +230,3 @@ class Commands:
             write.deactivate_principal, actor, target=command.target, merchant=principal.merchant
         )
         return {"principal": gone.id}
-
-    def _check_operator(self, principal: Principal, session: str) -> None:
-        """An operator's commands are for sessions that the same operator has registered."""
-        if principal.role is not Role.OPERATOR:
-            return
-        found = self._directory.session(session)
-        if found is None or found.merchant != principal.merchant:
-            raise Failed(ErrorCode.NOT_FOUND, "no such payment session")
-        if found.created_by != principal.id:
-            raise Failed(ErrorCode.FORBIDDEN, "another operator's payment session")

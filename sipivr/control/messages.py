@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from sipivr.store.number_rules import NumberRules
 from sipivr.store.records import BridgeMask, Mask
 
 PROTOCOL_VERSION: Final = 1
@@ -102,6 +103,38 @@ class HangUpCall(Command, frozen=True, kw_only=True):
     call: str
 
 
+class StartCapture(Command, frozen=True, kw_only=True):
+    """Begins the capture of a payment session on a running inline call."""
+
+    call: str
+    session: str
+
+
+class TakeBack(Command, frozen=True, kw_only=True):
+    """Ends a running capture: the operator wants to talk with the customer again."""
+
+    call: str
+
+
+class ResetField(Command, frozen=True, kw_only=True):
+    """The field that is being keyed is asked for again."""
+
+    call: str
+
+
+class ClaimCall(Command, frozen=True, kw_only=True):
+    """Ties a running inline call to the principal's desk."""
+
+    call: str
+
+
+class SetNumberRules(Command, frozen=True, kw_only=True):
+    """Where the inline calls of one of the merchant's numbers go."""
+
+    number: str
+    rules: NumberRules
+
+
 class RegisterPrincipal(Command, frozen=True, kw_only=True):
     """Makes the principal of a new API key of the same merchant; needs the permission `api_keys:write`."""
 
@@ -129,6 +162,11 @@ AnyCommand = (
     | AllowCaller
     | DisallowCaller
     | HangUpCall
+    | StartCapture
+    | TakeBack
+    | ResetField
+    | ClaimCall
+    | SetNumberRules
     | RegisterPrincipal
     | DeactivatePrincipal
     | Ping

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from sipivr.control import frames
-from sipivr.control.commands import Failed, Result
+from sipivr.control.commands import Result
+from sipivr.control.failed import Failed
 from sipivr.control.frames import FrameError
 from sipivr.control.messages import (
     PROTOCOL_VERSION,
