@@ -89,7 +89,7 @@ async def _play(directory: Path, args: argparse.Namespace, timeline: Timeline) -
 async def _conversation(
     switch: Switch, phone: Telephone, args: argparse.Namespace, timeline: Timeline
 ) -> dict[str, Any]:
-    voice_customer, voice_operator = _voice(150.0), _voice(230.0)
+    voice_customer, voice_operator = voice(150.0), voice(230.0)
     bridge = ThreeWayBridge(phone)
 
     timeline.say("customer", "calls the merchant")
@@ -160,11 +160,11 @@ async def _talk(
         start = len(listener.heard.samples)
         await speaker.say(voice)
         await listener.ears.listen(300)
-        heard.append(_pitch(listener.heard.samples[start:]) - _pitch(voice))
+        heard.append(pitch_of(listener.heard.samples[start:]) - pitch_of(voice))
     return all(abs(difference) < 12 for difference in heard)
 
 
-def _voice(pitch_hz: float, seconds: float = 1.2) -> NDArray[np.int16]:
+def voice(pitch_hz: float, seconds: float = 1.2) -> NDArray[np.int16]:
     """A hummed vowel: harmonics of one pitch under formants, told apart by its spectrum."""
     time_s = np.arange(int(seconds * 8000)) / 8000
     wave = np.zeros_like(time_s)
@@ -177,7 +177,7 @@ def _voice(pitch_hz: float, seconds: float = 1.2) -> NDArray[np.int16]:
     return scaled
 
 
-def _pitch(samples: NDArray[np.int16]) -> float:
+def pitch_of(samples: NDArray[np.int16]) -> float:
     """Fundamental frequency by the autocorrelation's first peak, 0 for silence."""
     signal = samples.astype(np.float64)
     if len(signal) < 800 or np.abs(signal).max() < 300:

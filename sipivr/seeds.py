@@ -29,6 +29,7 @@ KEY_PERMISSIONS: Final = (
     "payment_sessions:read",
     "payment_sessions:write",
     "calls:read",
+    "calls:write",
     "payments:read",
     "events:read",
     "shops:read",
@@ -42,7 +43,6 @@ ADMINISTRATOR_PERMISSIONS: Final = (
     "merchant:write",
     "caller_numbers:write",
     "numbers:write",
-    "calls:write",
     "api_keys:write",
 )
 

@@ -94,8 +94,7 @@ class InlineCall(Call):
     @property
     def sides(self) -> tuple[Side, ...]:
         """See `Call`."""
-        both = (self.customer, self.operator or self._search.side)
-        return tuple(side for side in both if side is not None and not side.ended)
+        return tuple(side for side in (self.customer, *self._search.dialled) if not side.ended)
 
     @property
     def operator_target(self) -> str | None:
@@ -113,7 +112,9 @@ class InlineCall(Call):
 
     async def _find(self) -> None:
         found = await self._search.find(lambda: self.listener)
-        if found is None and not self.customer.ended:
+        if found is not None:
+            self.record.moment("operator.answered")
+        elif not self.customer.ended:
             self._nobody()
 
     def side_ringing(self, side: Side, *, early_media: bool) -> None:
@@ -135,7 +136,6 @@ class InlineCall(Call):
             side.sip.hang_up()
         else:
             self.operator = side
-            self.record.moment("operator.answered")
             self._talk()
             self.customer.sip.answer(self._sdp)
 

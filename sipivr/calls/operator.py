@@ -47,6 +47,8 @@ class OperatorSearch:
     ) -> None:
         self.side: Side | None = None
         """The leg that rings now, or that has answered."""
+        self.dialled: list[Side] = []
+        """All legs of the search; those that were given up may take a moment to end."""
         self.destination: Destination | None = None
         self.all_busy = bool(destinations)
         self._owner = owner
@@ -102,6 +104,8 @@ class OperatorSearch:
             self.side.sip.hang_up()
 
     async def _try(self, destination: Destination, beside: MediaLeg) -> str:
+        # The former leg may end only now: that is not the outcome of this one.
+        self.side = None
         outcome = self._outcome = asyncio.get_running_loop().create_future()
         try:
             side = await self._dialler.ring(
@@ -110,6 +114,7 @@ class OperatorSearch:
         except Unreachable as error:
             return error.reason
         self.side, self.destination = side, destination
+        self.dialled.append(side)
         if self._given_up:
             side.sip.hang_up()
             return "given_up"

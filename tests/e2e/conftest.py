@@ -21,10 +21,11 @@ import pytest
 import pytest_asyncio
 
 from bench.harness import Switch, running_switch
-from bench.telephone.phone import PhoneCall, Telephone
+from bench.telephone.desks import Desks
+from bench.telephone.phone import PhoneCall
 from sipivr.store import write
 from sipivr.store.database import WritableStore
-from sipivr.store.records import SYSTEM, BridgeMask, Mode, TrunkSRTP
+from sipivr.store.records import SYSTEM, BridgeMask, Mode, NumberUse, TrunkSRTP
 from sipivr.ua.negotiation import MediaTerms
 
 #: Numbers besides the seeded one.
@@ -32,6 +33,23 @@ BUSY_NUMBER = "0312345001"  # five lines, for the sixth call
 OFF_NUMBER = "0312345002"
 ROOMY_NUMBER = "0312345003"  # lines for all scenarios at once
 OTHERS_NUMBER = "0312345004"  # of another merchant
+#: Inline numbers by name: the desks that they ring, in this order, and other rules. A desk of its own for each keeps
+#: scenarios apart.
+INLINE_NUMBERS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "paid": (("desk-paid",), {}),
+    "star": (("desk-star",), {}),
+    "next": (("busy-1", "silent-1", "desk-next"), {}),
+    "nobody": (("busy-2", "busy-3"), {}),
+    "silent": (("silent-2",), {}),
+    "early": (("early-1",), {}),
+    "back": (("desk-back",), {}),
+    "leaves": (("desk-leaves",), {}),
+    "alone": (("desk-alone",), {}),
+    "held": (("desk-held",), {"operator_heard": False}),
+    "menu": (("desk-menu",), {"relay_keys": True}),
+    "worker": (("desk-worker",), {}),
+    "keys": (("desk-keys",), {}),
+}
 #: A shop whose gateway nobody listens at (RFC 863's port).
 SHOP_WITHOUT_GATEWAY = "shop_unreachable"
 #: Where peers call from whose trunk may, or must, do SRTP.
@@ -51,7 +69,7 @@ class Stage:
     """What scenarios play on."""
 
     switch: Switch
-    phone: Telephone
+    phone: Desks
     directory: Path
     foreign_number: str = ""
     tasks: dict[Callable[..., Any], asyncio.Task[Any]] = field(default_factory=dict)
@@ -103,6 +121,10 @@ class Stage:
         call = await self.dial(number, terms=terms)
         await call.answered(20)
         return call
+
+    def inline(self, name: str) -> str:
+        """What a customer dials for a row of `INLINE_NUMBERS`."""
+        return f"0312345{100 + list(INLINE_NUMBERS).index(name)}"
 
     async def session(self, **fields: Any) -> dict[str, Any]:
         return await self.switch.create_session(number="num_roomy", **fields)
@@ -193,6 +215,45 @@ def plays(scenario: Scenario) -> pytest.MarkDecorator:
     return pytest.mark.plays.with_args(scenario)
 
 
+def desks_planted(planted: Plant, desks: Desks) -> Plant:
+    """`planted`, and a number for each row of `INLINE_NUMBERS`, whose calls go to these desks."""
+
+    def plant(store: WritableStore) -> None:
+        planted(store)
+        write.put_trunk(
+            store,
+            SYSTEM,
+            id="trk_desks",
+            name="Desks",
+            networks=("127.0.0.1",),
+            merchant="mer_demo",
+            options={"proxy": f"127.0.0.1:{desks.port}"},
+            active=True,
+        )
+        for place, (name, (rung, rules)) in enumerate(INLINE_NUMBERS.items()):
+            destinations = [
+                {
+                    "target": desks.uri(desk),
+                    "trunk": "trk_desks",
+                    "ring_s": 3 if desk.startswith("silent") else 20,
+                }
+                for desk in rung
+            ]
+            write.put_number(
+                store,
+                SYSTEM,
+                id=f"num_{name}",
+                merchant="mer_demo",
+                e164=f"+81312345{100 + place}",
+                use=NumberUse.INLINE,
+                line_limit=20,
+                language="en",
+                rules={"destinations": destinations, **rules},
+            )
+
+    return plant
+
+
 class Planted:
     """The rows that scenarios need besides the seeded ones."""
 
@@ -258,8 +319,8 @@ async def stage(
     own.mkdir()
     planted = Planted()
     async with (
-        running_switch(own, environment=ENVIRONMENT, plant=planted) as switch,
-        Telephone(lines=80) as phone,
+        Desks(lines=120) as phone,
+        running_switch(own, environment=ENVIRONMENT, plant=desks_planted(planted, phone)) as switch,
     ):
         made = Stage(switch, phone, directory, planted.foreign_number)
         marks = [marker for item in request.session.items for marker in item.iter_markers("plays")]
