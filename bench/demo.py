@@ -3,7 +3,8 @@
 Real SIP and RTP between all of them. A customer calls the merchant, the operator answers, they talk; the operator
 registers the payment, takes the switch into the conference and keys the identification number; the customer
 keys the card; the switch charges it and leaves; the two are together again. Prints the timeline as it happens
-and leaves what each of them heard as WAV files and one spectrogram, and beside these an example of every mask.
+and leaves what each of them heard as WAV files and one spectrogram, and beside these an example of every mask. Then
+the same by an inline call (`_demo_inline`), where the switch itself connects the two.
 """
 
 from __future__ import annotations
@@ -16,20 +17,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bench import _mask_examples
+from bench import _demo_inline, _mask_examples
+from bench._talking import talk, voice, watch
 from bench.harness import Switch, SwitchFailed, running_switch
 from bench.telephone.customer import VISA, Customer
+from bench.telephone.desks import Desks
 from bench.telephone.pbx import ThreeWayBridge
-from bench.telephone.phone import PhoneCall, Telephone
+from bench.telephone.phone import PhoneCall
 from bench.telephone.recording import write_spectrograms, write_wav
 from media.protocol import KeyWay
 from sipivr.seeds import MERCHANT
 from sipivr.store import write
 from sipivr.store.database import WritableStore
-from sipivr.store.records import SYSTEM, BridgeMask
+from sipivr.store.records import SYSTEM, BridgeMask, Mask
 
 CUSTOMER_NUMBER = "09011112222"
 
@@ -60,6 +60,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=BridgeMask.DECOY.value,
         help="what the switch plays into the conference during the capture",
     )
+    parser.add_argument(
+        "--flow",
+        choices=["both", "transfer", "inline"],
+        default="both",
+        help="a transfer into the merchant's conference, a call that the switch bridges itself, or both",
+    )
+    parser.add_argument(
+        "--mask",
+        choices=[mask.value for mask in Mask if mask is not Mask.CLAMP],
+        default=Mask.COMFORT_NOISE.value,
+        help="what the operator hears of the customer during the capture of the inline call",
+    )
     parser.add_argument("--amount", type=int, default=12_300, help="in yen")
 
 
@@ -80,33 +92,48 @@ async def _play(directory: Path, args: argparse.Namespace, timeline: Timeline) -
 
     def plant(store: WritableStore) -> None:
         write.set_masks(store, SYSTEM, merchant=MERCHANT, bridge_mask=BridgeMask(args.bridge_mask))
+        _demo_inline.plant(store, phone, Mask(args.mask))
 
-    async with running_switch(directory, plant=plant) as switch, Telephone(lines=8) as phone:
+    async with Desks(lines=12) as phone, running_switch(directory, plant=plant) as switch:
         timeline.say("switch", f"ready: {switch.uri()}, API {switch.api_url}")
-        return await _conversation(switch, phone, args, timeline)
+        result: dict[str, Any] = {}
+        if args.flow != "inline":
+            result = await _conversation(switch, phone, args, timeline)
+        if args.flow != "transfer":
+            result["inline"] = await _demo_inline.converse(
+                switch,
+                phone,
+                timeline.say,
+                caller=CUSTOMER_NUMBER,
+                keys=KeyWay(args.keys),
+                amount=args.amount,
+                out=args.out,
+            )
+            _check(result["inline"], switch)
+        return result
 
 
 async def _conversation(
-    switch: Switch, phone: Telephone, args: argparse.Namespace, timeline: Timeline
+    switch: Switch, phone: Desks, args: argparse.Namespace, timeline: Timeline
 ) -> dict[str, Any]:
     voice_customer, voice_operator = voice(150.0), voice(230.0)
     bridge = ThreeWayBridge(phone)
 
     timeline.say("customer", "calls the merchant")
     customer = await phone.dial(f"sip:pbx@127.0.0.1:{phone.port}", caller=CUSTOMER_NUMBER)
-    at_pbx = await phone.next_call()
+    at_pbx = await phone.call_at("pbx")
     await customer.answered()
     to_operator = await phone.dial(f"sip:operator@127.0.0.1:{phone.port}", caller=CUSTOMER_NUMBER)
-    operator = await phone.next_call()
+    operator = await phone.call_at("operator")
     await to_operator.answered()
     bridge.join(at_pbx)
     bridge.join(to_operator)
     timeline.say("operator", "answers; they talk")
-    before = await _talk(customer, operator, voice_customer, voice_operator)
+    before = await talk(customer, operator, voice_customer, voice_operator)
 
     session = await switch.create_session(amount=args.amount)
     timeline.say("operator", f"registers {args.amount:,} yen: identification number issued")
-    events = asyncio.create_task(_watch(switch, session["id"], timeline))
+    events = asyncio.create_task(watch(switch, session["id"], timeline.say))
 
     timeline.say("pbx", f"takes {switch.uri()} into the conference")
     to_switch = await phone.dial(switch.uri(), caller=switch.caller)
@@ -121,7 +148,7 @@ async def _conversation(
     cause = await to_switch.ended(60)
     timeline.say("switch", f"leaves the conference (BYE from {'the switch' if cause.by_remote else 'us'})")
     bridge.leave(to_switch)
-    after = await _talk(customer, operator, voice_customer, voice_operator)
+    after = await talk(customer, operator, voice_customer, voice_operator)
     timeline.say("customer", "and operator talk again" if after else "and operator do not hear each other")
     customer.hang_up()
     await customer.ended(5)
@@ -145,58 +172,16 @@ async def _conversation(
         "keys": args.keys,
         "files": [str(file) for file in files],
     }
-    if (paid["status"], payment["status"], len(charges), after) != ("paid", "approved", 1, True):
-        print(f"It did not go as it should: {result}\n{switch.log_tail()}", file=sys.stderr)
-        raise SystemExit(1)
+    _check(result, switch)
     return result
 
 
-async def _talk(
-    customer: PhoneCall, operator: PhoneCall, mine: NDArray[np.int16], theirs: NDArray[np.int16]
-) -> bool:
-    """Each says something; whether each heard the other's pitch."""
-    heard = []
-    for speaker, listener, voice in ((customer, operator, mine), (operator, customer, theirs)):
-        start = len(listener.heard.samples)
-        await speaker.say(voice)
-        await listener.ears.listen(300)
-        heard.append(pitch_of(listener.heard.samples[start:]) - pitch_of(voice))
-    return all(abs(difference) < 12 for difference in heard)
-
-
-def voice(pitch_hz: float, seconds: float = 1.2) -> NDArray[np.int16]:
-    """A hummed vowel: harmonics of one pitch under formants, told apart by its spectrum."""
-    time_s = np.arange(int(seconds * 8000)) / 8000
-    wave = np.zeros_like(time_s)
-    for harmonic in range(1, int(3400 / pitch_hz)):
-        frequency = harmonic * pitch_hz
-        gain = sum(np.exp(-(((frequency - formant) / 180) ** 2)) for formant in (700, 1220, 2600)) + 0.05
-        wave += gain * np.sin(2 * np.pi * frequency * time_s + harmonic)
-    envelope = np.minimum(1, np.minimum(time_s, seconds - time_s) * 20)
-    scaled: NDArray[np.int16] = (wave * envelope / np.abs(wave).max() * 9000).astype(np.int16)
-    return scaled
-
-
-def pitch_of(samples: NDArray[np.int16]) -> float:
-    """Fundamental frequency by the autocorrelation's first peak, 0 for silence."""
-    signal = samples.astype(np.float64)
-    if len(signal) < 800 or np.abs(signal).max() < 300:
-        return 0.0
-    spectrum = np.fft.rfft(signal, 2 * len(signal))
-    correlation = np.fft.irfft(np.abs(spectrum) ** 2)[: len(signal)]
-    lags = slice(int(8000 / 320), int(8000 / 100))
-    return 8000 / (lags.start + int(np.argmax(correlation[lags])))
-
-
-async def _watch(switch: Switch, session: str, timeline: Timeline) -> None:
-    """Prints the API's live events of the session, as an operator's screen would show them."""
-    async with switch.api.stream("GET", "/v1/events/stream", timeout=None) as stream:
-        name = ""
-        async for line in stream.aiter_lines():
-            if line.startswith("event:"):
-                name = line.removeprefix("event:").strip()
-            elif line.startswith("data:") and session in line:
-                timeline.say("api", name)
+def _check(result: dict[str, Any], switch: Switch) -> None:
+    """Ends the demonstration with 1 if the job was not done."""
+    done = [result[name] for name in ("session", "payment", "charges_in_ledger", "talked_after")]
+    if done != ["paid", "approved", 1, True]:
+        print(f"It did not go as it should: {result}\n{switch.log_tail()}", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def _recordings(out: Path, customer: PhoneCall, operator: PhoneCall, to_switch: PhoneCall) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-import msgspec
 from fastapi import APIRouter, Depends, Request
 
 from api import inputs, models
@@ -14,7 +13,6 @@ from api.problems import Problem
 from api.routes import problems_of
 from sipivr.control import messages
 from sipivr.store import read
-from sipivr.store.number_rules import NumberRules
 
 router: Final = APIRouter(prefix="/v1/numbers", tags=["merchant"])
 
@@ -60,13 +58,12 @@ async def change(
     """
     caller.may_write()
     await _number(deps, caller, number_id)
-    try:
-        rules = msgspec.convert(body.rules.model_dump(), NumberRules)
-    except msgspec.ValidationError as error:
-        raise Problem("validation_failed", str(error)) from None
     await deps.switch.command(
         messages.SetNumberRules(
-            principal=caller.principal, source=address(request), number=number_id, rules=rules
+            principal=caller.principal,
+            source=address(request),
+            number=number_id,
+            rules=body.rules.model_dump(),
         )
     )
     return await _number(deps, caller, number_id)

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -282,7 +282,7 @@ class Telephone:
         listener = Listener(address=address, port=port)
         self.agent = PJUserAgent(UASettings(listeners=(listener,), user_agent="sipivr telephone"), self)
 
-    async def __aenter__(self) -> Telephone:
+    async def __aenter__(self) -> Self:
         self.agent.edge.replace_trunks((EdgeTrunk("peers", tuple(map(ip_network, self._peers))),))
         await self.agent.start()
         self._ticker = asyncio.create_task(self._tick())

@@ -9,8 +9,6 @@ import logging
 from collections.abc import Mapping
 from typing import Final, Protocol, TypeAlias, assert_never
 
-import msgspec
-
 from sipivr.control import authorise
 from sipivr.control.authorise import Denied
 from sipivr.control.failed import Failed
@@ -153,7 +151,7 @@ class Commands:
                     write.set_number_rules,
                     actor,
                     number=command.number,
-                    rules=msgspec.to_builtins(command.rules),
+                    rules=command.rules,
                     merchant=principal.merchant,
                 )
                 result = {"number": changed_number.id}

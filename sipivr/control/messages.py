@@ -10,11 +10,10 @@ the principal exists and is active, owns the object, holds the permission (invar
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from sipivr.store.number_rules import NumberRules
 from sipivr.store.records import BridgeMask, Mask
 
 PROTOCOL_VERSION: Final = 1
@@ -132,7 +131,8 @@ class SetNumberRules(Command, frozen=True, kw_only=True):
     """Where the inline calls of one of the merchant's numbers go."""
 
     number: str
-    rules: NumberRules
+    rules: dict[str, Any]
+    """The fields of `store.number_rules.NumberRules`; the store says what is wrong with them."""
 
 
 class RegisterPrincipal(Command, frozen=True, kw_only=True):

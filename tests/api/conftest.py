@@ -48,6 +48,7 @@ ALL_SCOPES = (
     "events:read",
     "shops:read",
     "numbers:read",
+    "numbers:write",
     "caller_numbers:read",
     "caller_numbers:write",
     "merchant:read",

@@ -46,6 +46,21 @@ class NoCalls:
     async def hang_up(self, call: str, /) -> bool:
         return False
 
+    async def start_capture(self, call: str, session: str, /) -> str | None:
+        return "the call has ended, or no operator is on it"
+
+    async def take_back(self, call: str, /) -> bool:
+        return False
+
+    async def reset_field(self, call: str, /) -> bool:
+        return False
+
+    def operator_of(self, call: str, /) -> tuple[str | None, str | None]:
+        return None, None
+
+    def claim(self, call: str, principal: str, /) -> bool:
+        return False
+
     async def session_canceled(self, session: str, call: str, /) -> None:
         return None
 

@@ -72,13 +72,21 @@ async def test_a_live_key_neither_sees_nor_makes_test_data(world: World):
         assert_problem(made, 403, "forbidden")
 
 
-def _paths(document) -> list[tuple[str, str]]:
+def _paths(document) -> list[tuple[str, str, object]]:
+    """Method, path and an example of the body of every route with an id in its path."""
     return [
-        (method.upper(), path)
+        (method.upper(), path, _example(document, operation))
         for path, operations in document["paths"].items()
-        for method in operations
+        for method, operation in operations.items()
         if path.startswith("/v1") and "{" in path
     ]
+
+
+def _example(document, operation) -> object:
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    name = body.get("$ref", "").rpartition("/")[2]
+    examples = document["components"]["schemas"].get(name, {}).get("examples", [None])
+    return examples[0]
 
 
 async def test_other_merchants_ids_do_not_exist(world: World):
@@ -89,18 +97,24 @@ async def test_other_merchants_ids_do_not_exist(world: World):
         "call_id": world.call_a,
         "payment_id": world.payment_a,
         "key_id": world.key_id_a,
+        "number_id": world.number_a,
         "caller_id": (await world.a.post("/v1/caller_numbers", json={"number": "+81312340042"})).json()["id"],
     }
     paths = _paths(document)
     assert len(paths) >= 7
-    for method, template in paths:
+    for method, template, body in paths:
         name = re.search(r"{(\w+)}", template).group(1)
         path = template.replace("{" + name + "}", ids[name])
         absent = template.replace("{" + name + "}", ids[name][:-4] + "0000")
         other, own = (world.b, world.a) if "api_keys" not in path else (world.admin_b, world.admin_a)
         for client in (other, own):
             target = path if client is other else absent
-            assert_problem(await client.request(method, target), 404, "not_found")
+            answer = (
+                await client.request(method, target, json=body)
+                if body
+                else await client.request(method, target)
+            )
+            assert_problem(answer, 404, "not_found")
     # The objects are there for their owner, so that the 404s above mean something; and nothing was changed.
     assert (await world.a.get(f"/v1/payment_sessions/{world.session_a}")).json()["status"] == "open"
     assert (await world.a.get(f"/v1/calls/{world.call_a}")).status_code == 200

@@ -39,6 +39,31 @@ class FakeCalls:
     hung_up: list[str] = field(default_factory=list)
     canceled: list[tuple[str, str]] = field(default_factory=list)
     running: bool = True
+    target: str | None = None
+    claimed_by: str | None = None
+    commanded: list[tuple[str, ...]] = field(default_factory=list)
+    refusal: str | None = None
+
+    async def start_capture(self, call: str, session: str, /) -> str | None:
+        self.commanded.append(("capture", call, session))
+        return self.refusal
+
+    async def take_back(self, call: str, /) -> bool:
+        self.commanded.append(("take_back", call))
+        return self.running
+
+    async def reset_field(self, call: str, /) -> bool:
+        self.commanded.append(("reset_field", call))
+        return self.running
+
+    def operator_of(self, call: str, /) -> tuple[str | None, str | None]:
+        return self.target, self.claimed_by
+
+    def claim(self, call: str, principal: str, /) -> bool:
+        if self.claimed_by not in (None, principal):
+            return False
+        self.claimed_by = principal
+        return True
 
     async def hang_up(self, call: str, /) -> bool:
         self.hung_up.append(call)
@@ -79,6 +104,7 @@ async def switch(tmp_path: Path) -> AsyncIterator[Switch]:
         "calls:write",
         "merchant:write",
         "caller_numbers:write",
+        "numbers:write",
         "platform:write",
         "api_keys:write",
     )

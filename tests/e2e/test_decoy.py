@@ -33,7 +33,8 @@ async def conference(stage: Stage) -> dict[str, Any]:
     out = stage.directory / "conference"
     async with stage.own_switches, asyncio.timeout(240):
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bench", "demo", "--json", "--keys", "inband", "--out", str(out)),
+            *(sys.executable, "-m", "bench", "demo", "--json", "--flow", "transfer", "--keys", "inband"),
+            *("--out", str(out)),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )

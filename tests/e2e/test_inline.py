@@ -11,7 +11,7 @@ import pytest
 
 from bench._dtmf_paths import straight
 from bench._spandsp import load
-from bench.demo import pitch_of, voice
+from bench._talking import pitch_of, voice
 from bench.telephone.customer import VISA, Customer
 from bench.telephone.phone import PhoneCall
 from media.arrays import Int16
