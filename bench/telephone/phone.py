@@ -254,6 +254,9 @@ class Telephone:
         peers: networks that may call us.
     """
 
+    #: Whether each call's ears and recorders are fed.
+    listening = True
+
     def __init__(
         self,
         *,
@@ -277,6 +280,7 @@ class Telephone:
         self._incoming: asyncio.Queue[PhoneCall] = asyncio.Queue()
         self._closing: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
+        self._tick_done = asyncio.Event()
         self.late_ticks = 0
         self.faults: list[BaseException] = []
         listener = Listener(address=address, port=port)
@@ -306,6 +310,10 @@ class Telephone:
     def port(self) -> int:
         """Our SIP port."""
         return self.agent.listening[0][2]
+
+    async def ticked(self) -> None:
+        """Waits for the next tick's end: then `engine.received_pcm` is that tick's."""
+        await self._tick_done.wait()
 
     @property
     def lines_free(self) -> int:
@@ -399,12 +407,14 @@ class Telephone:
         while True:
             for event in self.engine.tick():
                 self._media_event(event)
-            for call in list(self._by_media.values()):
+            for call in list(self._by_media.values()) if self.listening else ():
                 if call.agreed is not None:
                     await call.on_frame()
                     if not self._record:
                         call.heard.clear()
                         call.said.clear()
+            done, self._tick_done = self._tick_done, asyncio.Event()
+            done.set()
             due += TICK_S
             wait = due - time.monotonic()
             if wait < -TICK_S:

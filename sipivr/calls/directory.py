@@ -82,6 +82,11 @@ class StoredDirectory:
         """See `services.Directory`."""
         return read.caller_blocked(self._db, merchant, crypto.caller_hash(self._keys, caller))
 
+    def extension(self, principal: str) -> str | None:
+        """See `services.Directory`."""
+        found = read.principal(self._db, principal)
+        return found.extension if found is not None else None
+
     def attempts(self, session: str) -> int:
         """See `services.Directory`."""
         found = read.payment_session(self._db, session)

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 #: How long a call in talk waits for a new media worker, and a message for its end.
 _MEDIA_S: Final = 10.0
 _MESSAGE_S: Final = 20.0
+#: A number that no dialogue comes to.
+_MESSAGE_PLAYLIST: Final = 1_000_000
 #: Wrong identification numbers by an operator's keys, a call.
 _MAX_TRIES: Final = 3
 
@@ -75,14 +77,14 @@ class InlineCall(Call):
         self._offered = offered
         self._longest_s = longest_s
         self._sdp: SessionDescription | None = None
-        self._attached = False
+        self.attached = False
         self._starting = False
         self._overtime = False
         self._message: int | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tries = 0
         self._desk_keys = DeskKeys(self.merchant.identification_digits, self._identified)
-        self._search = OperatorSearch(
+        self.search = OperatorSearch(
             self,
             self.number.rules.destinations,
             dialler=dialler,
@@ -94,12 +96,12 @@ class InlineCall(Call):
     @property
     def sides(self) -> tuple[Side, ...]:
         """See `Call`."""
-        return tuple(side for side in (self.customer, *self._search.dialled) if not side.ended)
+        return tuple(side for side in (self.customer, *self.search.dialled) if not side.ended)
 
     @property
     def operator_target(self) -> str | None:
         """What was rung to reach the operator who is on the line (a desk's extension is its user part)."""
-        destination = self._search.destination
+        destination = self.search.destination
         return destination.target if destination is not None and self.operator is not None else None
 
     # -- finding an operator ----------------------------------------------------------------------------
@@ -108,19 +110,23 @@ class InlineCall(Call):
         """See `Call`: the customer hears ringing while operators are rung."""
         self._sdp = sdp
         self.customer.sip.ring()
+        self.find_operator()
+
+    def find_operator(self) -> None:
+        """Rings the destinations, one after another."""
         self.background(self._find())
 
     async def _find(self) -> None:
-        found = await self._search.find(lambda: self.listener)
+        found = await self.search.find(lambda: self.listener)
         if found is not None:
             self.record.moment("operator.answered")
         elif not self.customer.ended:
-            self._nobody()
+            self.nobody()
 
     def side_ringing(self, side: Side, *, early_media: bool) -> None:
         """See `SideOwner`: what the operator's end sends before it answers is passed on."""
         media = self.listener
-        if side is not self._search.side or self.customer.up or media is None:
+        if side is not self.search.side or self.customer.up or media is None:
             return
         if early_media and self._offered and self._sdp is not None and side.media is not None:
             self._watch(self.bridge.set(side.media, media, MaskMode.OPEN))
@@ -132,39 +138,49 @@ class InlineCall(Call):
         """See `SideOwner`."""
         if side is self.customer:
             super().side_answered(side)
-        elif self._sdp is None or self.customer.ended or not self._search.answered(side):
+        elif self.customer.ended or not self.search.answered(side):
             side.sip.hang_up()
         else:
             self.operator = side
-            self._talk()
+            self.operator_up()
+
+    def operator_up(self) -> None:
+        """An operator has answered: so is the customer, and the two talk."""
+        self.talk()
+        if self._sdp is not None:
             self.customer.sip.answer(self._sdp)
 
     def customer_connected(self) -> None:
         """See `Call`."""
         self._later("longest", self._longest_s, self._too_long)
 
-    def _nobody(self) -> None:
+    def nobody(self) -> None:
         """Every destination was rung in vain: a message if it can be heard, then the refusal."""
         self.record.refused("no_operator")
         self.services.count("no_operator")
-        self._later("message", _MESSAGE_S, self._refuse)
         if self._offered and self._sdp is not None:
             self.customer.sip.ring(self._sdp, 183)
-            self.background(self._say_nobody())
+            self.say_nobody()
         else:
-            self._refuse()
+            self.refuse()
+
+    def say_nobody(self) -> None:
+        """The announcement, and then the end."""
+        self._later("message", _MESSAGE_S, self.refuse)
+        self.background(self._say_nobody())
 
     async def _say_nobody(self) -> None:
         language = self.number.language or self.merchant.language
         path = await self.services.prompts.render(language, Phrase(PhraseKey.NO_OPERATOR))
         media = self.listener
         if media is not None and not media.lost:
-            self._message = 1
+            self._message = _MESSAGE_PLAYLIST
             media.play(self._message, [path], barge_in=False, repeat=False)
 
-    def _refuse(self) -> None:
+    def refuse(self) -> None:
+        """Nobody can talk with the customer."""
         self._stop("message")
-        self.customer.sip.refuse(486 if self._search.all_busy else 480)
+        self.customer.sip.refuse(486 if self.search.all_busy else 480)
 
     # -- capture ----------------------------------------------------------------------------------------
 
@@ -207,7 +223,7 @@ class InlineCall(Call):
             self.services.record(write.release_claim, session=session.id, call=self.id)
             raise CaptureRefused("the shop takes no payments now, or a leg has ended")
         # Attached: from here on keys never pass again, and the mask is on before a word is said.
-        self._attached = True
+        self.attached = True
         picture = snapshot(
             session,
             shop,
@@ -269,7 +285,7 @@ class InlineCall(Call):
         if self._overtime or self._both() is None:
             self.hang_up_customer()
             return
-        self._talk()
+        self.talk()
 
     # -- the paths --------------------------------------------------------------------------------------
 
@@ -282,11 +298,12 @@ class InlineCall(Call):
             return None
         return self.customer.media, operator.media
 
-    def _talk(self) -> None:
+    def talk(self) -> None:
+        """Voices pass in both directions, keys in none."""
         customer, operator = self.customer.media, self.operator.media if self.operator else None
         if customer is None or operator is None or customer.lost:
             return
-        passing = self.number.rules.relay_keys and not self._attached
+        passing = self.number.rules.relay_keys and not self.attached
         self._watch(self.bridge.set(customer, operator, MaskMode.OPEN if passing else MaskMode.CLAMP))
         self._watch(self.bridge.set(operator, customer, MaskMode.OPEN))
 
@@ -332,7 +349,7 @@ class InlineCall(Call):
     def side_played(self, side: Side, playlist: int, *, interrupted: bool) -> None:
         """See `SideOwner`."""
         if side is self.customer and self.conversation is None and playlist == self._message:
-            self._refuse()
+            self.refuse()
         else:
             super().side_played(side, playlist, interrupted=interrupted)
 
@@ -356,7 +373,7 @@ class InlineCall(Call):
     def side_ended(self, side: Side, cause: SIPCause) -> None:
         """See `SideOwner`."""
         if side is self.customer:
-            self._search.give_up()
+            self.search.give_up()
             for timer in list(self._timers):
                 self._stop(timer)
             self._desk_keys.stop()
@@ -371,7 +388,7 @@ class InlineCall(Call):
                     self.record.ended_by = self.record.ended_by or "operator"
                 self.hang_up_customer()
         else:
-            self._search.ended(side, cause)
+            self.search.ended(side, cause)
         super().side_ended(side, cause)
 
     def _too_long(self) -> None:

@@ -35,6 +35,9 @@ class OperatorSearch:
         called: the number that was called.
     """
 
+    extension: str | None = None
+    """What stands for `{extension}` in a destination: the operator's who is wanted back."""
+
     def __init__(
         self,
         owner: SideOwner,
@@ -107,6 +110,10 @@ class OperatorSearch:
         # The former leg may end only now: that is not the outcome of this one.
         self.side = None
         outcome = self._outcome = asyncio.get_running_loop().create_future()
+        named = destination.at(self.extension)
+        if named is None:
+            return "no_extension"
+        destination = named
         try:
             side = await self._dialler.ring(
                 self._owner, destination, caller=self._caller, called=self._called, beside=beside

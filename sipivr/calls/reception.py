@@ -26,6 +26,7 @@ from sipivr.calls.media_leg import MediaLeg
 from sipivr.calls.media_link import MediaRefused
 from sipivr.calls.media_ports import FamilyMissing, PortsExhausted
 from sipivr.calls.rate import CallRate
+from sipivr.calls.returning import ReturningCall
 from sipivr.calls.services import Services
 from sipivr.calls.side import Side
 from sipivr.calls.srtp import ExposedKeys
@@ -36,7 +37,7 @@ from sipivr.store.identification import UNLISTED_CALLER_DIGITS
 from sipivr.store.identifiers import new_id
 from sipivr.store.records import Call as CallRow
 from sipivr.store.records import Leg as LegRow
-from sipivr.store.records import NumberUse, Trunk
+from sipivr.store.records import Number, NumberUse, Trunk
 from sipivr.ua.edge import EdgeRefusal
 from sipivr.ua.identity import CalledFrom, CallIdentity, IdentityRules, identify, read_nothing
 from sipivr.ua.ports import IncomingInvite, SIPLeg
@@ -154,7 +155,7 @@ class Reception:
     def _call(self, admitted: Admitted, identity: CallIdentity, *, offered: bool) -> Call:
         number, merchant = admitted.number, admitted.merchant
         id = new_id("call")
-        kind = InlineCall if number.use is NumberUse.INLINE else TransferCall
+        kind = _kind_of(number)
         call = kind(
             id,
             number=number,
@@ -171,14 +172,15 @@ class Reception:
                 offered=offered,
                 longest_s=self._rules.dialogue.call_s,
             )
-        elif isinstance(call, TransferCall):
+        if isinstance(call, TransferCall | ReturningCall):
             alone = number.use is NumberUse.SELF_SERVICE
+            together = Ending.BRIDGE if isinstance(call, ReturningCall) else Ending.TRANSFER_RETURN
             digits = UNLISTED_CALLER_DIGITS if alone else merchant.identification_digits
             call.converse(
                 Dialogue(
                     language=number.language or merchant.language,
                     identification_lengths=(digits,),
-                    ending=Ending.GOODBYE if alone else Ending.TRANSFER_RETURN,
+                    ending=Ending.GOODBYE if alone else together,
                     params=self._rules.dialogue,
                 )
             )
@@ -362,3 +364,11 @@ class Reception:
         self._record_refusal(
             f"edge_{refusal.reason}", refusal.status, trunk, identify(reading, self._identity_rules(trunk))
         )
+
+
+def _kind_of(number: Number) -> type[TransferCall | InlineCall]:
+    """How a call of this number goes."""
+    if number.use is NumberUse.INLINE:
+        return InlineCall
+    returns = number.use is NumberUse.TRANSFER_IN and number.rules.destinations
+    return ReturningCall if returns else TransferCall

@@ -57,6 +57,9 @@ class Directory(Protocol):
     def caller_blocked(self, merchant: str, caller: str) -> bool:
         """Whether the caller is on the merchant's block list."""
 
+    def extension(self, principal: str) -> str | None:
+        """An operator's extension on the merchant's PBX."""
+
     def attempts(self, session: str) -> int:
         """How often the session has gone to the gateway."""
 

@@ -1,4 +1,4 @@
-"""What one number does its own way on inline calls: checked when it is written, read back typed.
+"""What one number does its own way with operators: checked when it is written, read back typed.
 
 Like `trunk_rules`: an unknown field or value is refused with its name and what is allowed. Whether a
 destination's trunk exists and may be dialled is the registry's to check, because it takes the store.
@@ -20,6 +20,8 @@ _SIP: Final = re.compile(
     r"^sips?:(?:[A-Za-z0-9_.!~*'()+-]{1,64}@)?"
     r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253})(?::[0-9]{1,5})?$"
 )
+_USER: Final = re.compile(r"^[A-Za-z0-9_.!~*'()+-]{1,64}$")
+EXTENSION: Final = "{extension}"
 _E164: Final = re.compile(r"^\+[1-9][0-9]{2,14}$")
 
 
@@ -27,7 +29,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Where an operator is rung.
 
     Attributes:
-        target: `sip:user@host:port`, or a number in E.164 that the trunk's proxy is asked for.
+        target: `sip:user@host:port`, or a number in E.164 that the trunk's proxy is asked for. `{extension}` as the user
+            is the extension of the operator who has registered the payment session (a transfer's return).
         trunk: id of the trunk that it is reached by; an administrator has allowed it to be dialled.
         ring_s: how long it rings before the next destination.
     """
@@ -38,8 +41,19 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         """Refuses what can be no destination."""
-        if not (_SIP.match(self.target) or _E164.match(self.target)):
+        named = self.target.replace("sip:" + EXTENSION + "@", "sip:0@", 1)
+        if not (_SIP.match(named) or _E164.match(self.target)):
             raise ValueError("target: a sip: URI (sip:user@host:port) or a number in E.164 (+81...)")
+
+    def at(self, extension: str | None) -> Destination | None:
+        """The destination with an operator's extension in its place; None: it needs one, and there is none."""
+        if EXTENSION not in self.target:
+            return self
+        if extension is None or not _USER.match(extension):
+            return None
+        return Destination(
+            target=self.target.replace(EXTENSION, extension), trunk=self.trunk, ring_s=self.ring_s
+        )
 
     @property
     def number(self) -> str | None:
@@ -51,7 +65,8 @@ class NumberRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """One number's rules for inline calls.
 
     Attributes:
-        destinations: rung one after another until one answers.
+        destinations: rung one after another until one answers: when an inline call comes in; of a number for transfers,
+            when the result is known, because the merchant's PBX can only transfer blindly (else there are none).
         operator_heard: during a capture the customer goes on hearing the operator.
         relay_keys: before a session is attached keys pass in both directions (a PBX menu needs them); after that,
             and by default, the operator's side never hears a key.

@@ -49,7 +49,16 @@ INLINE_NUMBERS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "menu": (("desk-menu",), {"relay_keys": True}),
     "worker": (("desk-worker",), {}),
     "keys": (("desk-keys",), {}),
+    "cancel": (("silent-cancel",), {}),
+    # These are pointed to where they go when their scenario plays.
+    **{
+        f"sipp_{name}": ((), {})
+        for name in ("hold", "inactive", "address", "delayed", "timer", "refer", "pbx")
+    },
 }
+#: A number for transfers of a PBX that can only transfer blindly.
+RETURN_NUMBER = "0312345099"
+RETURN_E164 = "+81312345099"
 #: A shop whose gateway nobody listens at (RFC 863's port).
 SHOP_WITHOUT_GATEWAY = "shop_unreachable"
 #: Where peers call from whose trunk may, or must, do SRTP.
@@ -250,6 +259,20 @@ def desks_planted(planted: Plant, desks: Desks) -> Plant:
                 language="en",
                 rules={"destinations": destinations, **rules},
             )
+
+        write.put_number(
+            store,
+            SYSTEM,
+            id="num_return",
+            merchant="mer_demo",
+            e164=RETURN_E164,
+            rules={
+                "destinations": [
+                    {"target": desks.uri(desk), "trunk": "trk_desks"}
+                    for desk in ("{extension}", "desk-return")
+                ]
+            },
+        )
 
     return plant
 

@@ -16,7 +16,7 @@ from bench.telephone.customer import VISA, Customer
 from bench.telephone.phone import PhoneCall
 from media.arrays import Int16
 from media.protocol import FRAME_SAMPLES, KeyWay
-from tests.e2e.conftest import Stage, plays
+from tests.e2e.conftest import RETURN_NUMBER, Stage, plays
 from tests.e2e.visit import check_paid
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -387,3 +387,37 @@ async def leave_in_talk(stage: Stage) -> dict[str, Any]:
 async def test_the_customer_is_not_left_alone_when_the_operator_hangs_up(result: dict[str, Any]) -> None:
     assert result["cause"].by_remote
     assert (result["call"]["outcome"], result["call"]["ended_by"]) == ("ended", "operator")
+
+
+async def returned(stage: Stage) -> dict[str, Any]:
+    """A blind transfer: the customer pays alone, then the operator is dialled."""
+    session = await stage.switch.create_session(number="num_return", language="en")
+    customer = await stage.call_up(RETURN_NUMBER)
+    person = Customer(customer, way=KeyWay.RFC4733, hurried=True)
+    await person.identify(session["identification_number"])
+    await stage.capture_open(customer)
+    await person.enter_card(VISA)
+    await person.confirm()
+    operator = await stage.phone.call_at("desk-return", 60)
+    (id,) = await stage.until("SELECT call FROM leg WHERE sip_call_id = ?", customer.sip.call_id)
+    pair = Pair(stage, "return", customer, operator, id)
+    await customer.ears.listen(500)
+    talked = await pair.talk()
+    operator.hang_up()
+    cause = await customer.ended(10)
+    return {
+        "session": session,
+        "talked": talked,
+        "cause": cause,
+        "call": await stage.find_call(customer.sip.call_id),
+    }
+
+
+@plays(returned)
+async def test_after_a_blind_transfer_the_operator_is_dialled(stage: Stage, result: dict[str, Any]) -> None:
+    assert result["talked"]
+    call = result["call"]
+    assert (call["outcome"], call["ended_by"]) == ("paid", "operator")
+    rung = [entry["detail"]["outcome"] for entry in call["timeline"] if entry["type"] == "operator.rung"]
+    assert rung == ["no_extension", "answered"]
+    await check_paid(stage, {**result, "call": {**call, "ended_by": "switch"}}, "rfc4733")

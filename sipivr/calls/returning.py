@@ -1,0 +1,99 @@
+"""A transfer that the merchant's PBX cannot take back: the customer is alone with us, and the operator is dialled.
+
+The PBX has transferred blindly, so hanging up would end the call for good. The customer keys the identification
+number and the card as in any transfer; when the result is known, the operator is rung and the two are connected: from
+then on it is an inline call, further captures included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from media.protocol import MaskMode
+from sipivr.calls.conversation import Conversation
+from sipivr.calls.inline import InlineCall
+from sipivr.dialogue import Dialogue, events
+from sipivr.dialogue.phrases import Phrase, PhraseKey
+from sipivr.ua.sdp import SessionDescription
+
+#: A number that no dialogue comes to.
+_WAITING_PLAYLIST = 1_000_001
+
+
+class ReturningCall(InlineCall):
+    """See the module. `converse` gives it its first conversation before it begins."""
+
+    def converse(self, dialogue: Dialogue) -> None:
+        """The conversation before the operator is dialled."""
+        self.conversation = Conversation(
+            dialogue, host=self, merchant=self.merchant, record=self.record, services=self.services
+        )
+
+    def begin(self, sdp: SessionDescription) -> None:
+        """See `Call`: the customer is answered at once."""
+        self.customer.sip.answer(sdp)
+
+    def customer_connected(self) -> None:
+        """See `Call`."""
+        super().customer_connected()
+        self.feed(events.CustomerConnected())
+        media = self.customer.media
+        if media is not None and media.lost:  # while it rang: then nobody had to be told
+            self.feed(events.MediaLost())
+
+    def mask(self, conversation: Conversation) -> asyncio.Future[None] | None:
+        """See `Host`. Should the PBX have kept the operator in the call after all, the merchant's bridge mask plays."""
+        if self.operator is not None:
+            return super().mask(conversation)
+        media = self.listener
+        return None if media is None else self.bridge.set(media, media, MaskMode(self.merchant.bridge_mask))
+
+    def lift_mask(self, conversation: Conversation) -> None:
+        """See `Host`."""
+        if self.operator is not None:
+            super().lift_mask(conversation)
+        elif self.customer.media is not None:
+            self.bridge.part(self.customer.media, self.customer.media)
+
+    def hand_back(self, conversation: Conversation) -> None:
+        """See `Host`: the first time there is nobody yet to hand the customer back to."""
+        if self.operator is not None:
+            super().hand_back(conversation)
+            return
+        self.let_go(conversation)
+        media = self.customer.media
+        if media is not None:
+            self.bridge.part(media, media)
+        self.attached = True
+        self.search.extension = self._extension(conversation)
+        self.background(self._wait())
+        self.find_operator()
+
+    def operator_up(self) -> None:
+        """See `InlineCall`: the customer has been up for long."""
+        media = self.listener
+        if media is not None:
+            media.stop_playing()
+        self.talk()
+
+    def nobody(self) -> None:
+        """Every destination was rung in vain: an announcement, then the end. The payment stands as it is."""
+        self.record.moment("operator.none")
+        self.services.count("no_operator")
+        self.say_nobody()
+
+    def refuse(self) -> None:
+        """See `InlineCall`: the customer is up."""
+        self.hang_up("switch")
+
+    def _extension(self, conversation: Conversation) -> str | None:
+        session = conversation.session
+        return self.services.directory.extension(session.created_by) if session is not None else None
+
+    async def _wait(self) -> None:
+        """The waiting tone while operators are rung."""
+        language = self.number.language or self.merchant.language
+        path = await self.services.prompts.render(language, Phrase(PhraseKey.WAIT_TONE))
+        media = self.listener
+        if media is not None and not media.lost and self.operator is None:
+            media.play(_WAITING_PLAYLIST, [path], barge_in=False, repeat=True)
