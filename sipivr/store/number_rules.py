@@ -29,8 +29,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Where an operator is rung.
 
     Attributes:
-        target: `sip:user@host:port`, or a number in E.164 that the trunk's proxy is asked for. `{extension}` as the user
-            is the extension of the operator who has registered the payment session (a transfer's return).
+        target: `sip:user@host:port`, or a number in E.164 that the trunk's proxy is asked for. `{extension}` as the
+            user is the extension of the operator who has registered the payment session (a transfer's return).
         trunk: id of the trunk that it is reached by; an administrator has allowed it to be dialled.
         ring_s: how long it rings before the next destination.
     """
