@@ -5,7 +5,6 @@ The customer keys tones all the time. Whatever SIP does, no decoder finds one of
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from bench.telephone.phone import PhoneCall
 from media.arrays import Int16
 from tests.e2e.conftest import Stage, plays
 from tests.e2e.sipp_inline import (
@@ -36,6 +36,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 BEFORE_S: Final = 5.0
 #: And for the mask to have lifted, had it been about to.
 AFTER_S: Final = 4.0
+#: When the operator's PBX holds: the capture is open by then.
+HOLD_AT_S: Final = 13.0
 
 _RINGING: Final = (
     receive("100", optional=True) + receive("180", optional=True) + receive("183", optional=True)
@@ -171,7 +173,7 @@ _ANSWER: Final = receive("INVITE") + response("180 Ringing") + response("200 OK"
 
 def back(method: str, cseq: int, body: str) -> str:
     """A request of the called side in the dialog: From and To change places."""
-    return f"""  <send retrans="500"><![CDATA[
+    return f"""  <send{"" if method == "ACK" else ' retrans="500"'}><![CDATA[
 {method} [next_url] SIP/2.0
 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
 From: <sip:[service]@[local_ip]:[local_port]>;tag=[pid]SIPp[call_number]
@@ -193,7 +195,7 @@ _ANSWER_AND_MUSIC: Final = (
     + response("200 OK", sdp())
     + receive("ACK")
     + stream("music.pcmu")
-    + pause(BEFORE_S)
+    + pause(HOLD_AT_S)
 )
 
 
@@ -213,7 +215,6 @@ async def held_by_operator(stage: Stage) -> dict[str, Any]:
         back_invite(1, "sendonly"),
         pause(AFTER_S),
         back_invite(2, "sendrecv"),
-        pause(AFTER_S),
         BYE,
     ]
     async with sipp(steps, service="pbx") as (task, port):
@@ -227,20 +228,25 @@ async def held_by_operator(stage: Stage) -> dict[str, Any]:
             f"/v1/calls/{id}/capture", json={"payment_session": session["id"]}
         )
         await stage.capture_open(customer)
-        await customer.ears.listen(1_000)
-        open_ = music_level(customer.heard.samples[-6_000:])
-        await asyncio.sleep(BEFORE_S)  # SIPp's own timetable
-        held = music_level(customer.heard.samples[-6_000:])
-        await asyncio.sleep(AFTER_S)
-        again = music_level(customer.heard.samples[-6_000:])
+        await customer.key("4")  # cuts the prompt, which has something at any frequency
+        open_ = await level_at(customer, HOLD_AT_S - 1)
+        held = await level_at(customer, HOLD_AT_S + AFTER_S - 1)
+        again = await level_at(customer, HOLD_AT_S + AFTER_S + 1.5)
         customer.hang_up()
         complaint = await task
     return {
         "status": answer.status_code,
         "complaint": complaint,
         "levels": (talking, open_, held, again),
+        "ladder": (await stage.switch.api.get(f"/v1/calls/{id}/ladder")).text,
         "call": await stage.find_call(customer.sip.call_id),
     }
+
+
+async def level_at(customer: PhoneCall, second: float) -> float:
+    """The music's level in the customer's ear so many seconds after the answer: SIPp goes by a timetable."""
+    await customer.ears.listen(int(second * 1000) - customer.ears.heard_ms)
+    return music_level(customer.heard.samples[-6_000:])
 
 
 def music_level(samples: Int16) -> float:
@@ -252,9 +258,10 @@ def music_level(samples: Int16) -> float:
 
 @plays(held_by_operator)
 async def test_music_on_hold_does_not_reach_a_customer_who_keys(result: dict[str, Any]) -> None:
-    assert (result["status"], result["complaint"]) == (200, "")
+    assert (result["status"], result["complaint"]) == (200, ""), result["ladder"]
     talking, open_, held, again = result["levels"]
-    assert talking > -3 and open_ > -10 and again > -10, result["levels"]
+    # At the end a reminder may speak, and under a prompt the operator is softer.
+    assert talking > -3 and open_ > -3 and again > -15, result["levels"]
     assert held < -40, result["levels"]
     assert [leg["party"] for leg in result["call"]["legs"]] == ["customer", "operator"]
 

