@@ -13,6 +13,7 @@ from sipivr.card import Card
 from sipivr.gateway.gmo_errors import Effect, most_decisive
 from sipivr.gateway.gmo_token import TokenSettings, card_fields, token_body, token_of
 from sipivr.gateway.gmo_wire import Answer, FormBody, MalformedAnswer, check_string_holds, parse_answer
+from sipivr.gateway.network import Network
 from sipivr.gateway.port import (
     Approved,
     Category,
@@ -48,6 +49,8 @@ class GMOSettings:
         max_connections: To this host.
         ca_file: Trust these authorities instead of the built-in ones.
         token: For contracts that refuse a raw number: the card goes through a one-time token.
+        networks: Addresses that the host may have; empty: any.
+        pins: Public keys of the host; empty: any that TLS accepts.
     """
 
     base_url: str
@@ -58,6 +61,8 @@ class GMOSettings:
     max_connections: int = 100
     ca_file: str | None = None
     token: TokenSettings | None = None
+    networks: tuple[Network, ...] = ()
+    pins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if is_loopback(httpx.URL(self.base_url).host) and not self.test_mode:
@@ -79,6 +84,8 @@ class Connection:
             settings.timeouts,
             max_connections=settings.max_connections,
             ca_file=settings.ca_file,
+            networks=settings.networks,
+            pins=settings.pins,
             wire=wire,
         )
 
