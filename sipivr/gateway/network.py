@@ -24,7 +24,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: As httpcore wants it.
-_Options: TypeAlias = Iterable[tuple[int, int, int | bytes] | tuple[int, int, None, int]]
+_Options: TypeAlias = Iterable[
+    tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+]
 
 ADDRESS_REFUSED: Final = "address_refused"
 PIN_MISMATCH: Final = "pin_mismatch"
