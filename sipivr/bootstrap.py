@@ -27,6 +27,7 @@ from sipivr.calls.directory import StoredDirectory
 from sipivr.calls.gateways import StoredGateways
 from sipivr.calls.housekeeping import Housekeeping
 from sipivr.calls.ladder_book import LadderBook
+from sipivr.calls.late_approvals import LateApprovals
 from sipivr.calls.media_link import MediaLink
 from sipivr.calls.progress import ProgressBoard
 from sipivr.calls.rate import CallRate
@@ -37,8 +38,9 @@ from sipivr.config import ConfigError, Paths, Settings
 from sipivr.control.commands import Commands
 from sipivr.control.server import ControlServer
 from sipivr.dialogue import Dialogue, DialogueParams
+from sipivr.gateway.connector import ConnectorGateway, ConnectorSettings
+from sipivr.gateway.full import FullGateway
 from sipivr.gateway.gmo import GMOGateway, GMOSettings
-from sipivr.gateway.port import Gateway
 from sipivr.gateway.transport import Timeouts
 from sipivr.layout import trusted_users
 from sipivr.store import write
@@ -136,6 +138,15 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
         )
         await control.start()
         stack.push_async_callback(control.stop)
+        late = LateApprovals(
+            writer,
+            gateways,
+            directory.lately_not_charged,
+            after_s=config.seconds(settings.gateway.reread_after_s),
+            count=services.count,
+        )
+        late.start()
+        stack.callback(late.stop)
         keeper = Housekeeping(services, writer)
         keeper.start()
         stack.callback(keeper.stop)
@@ -197,19 +208,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _gateway(connector: Connector, settings: Settings) -> Gateway:
-    if connector.kind != "gmo":
-        raise ConfigError(f"connector {connector.id}: no adapter for kind {connector.kind!r}")
-    return GMOGateway(
-        GMOSettings(
-            base_url=connector.url,
-            test_mode=connector.mode is Mode.TEST,
-            timeouts=Timeouts(
-                connect_s=settings.gateway.connect_timeout_s, charge_s=settings.gateway.read_timeout_s
-            ),
-            max_connections=settings.gateway.max_connections,
-        )
+def _gateway(connector: Connector, settings: Settings) -> FullGateway:
+    test_mode = connector.mode is Mode.TEST
+    timeouts = Timeouts(
+        connect_s=settings.gateway.connect_timeout_s, charge_s=settings.gateway.read_timeout_s
     )
+    connections = settings.gateway.max_connections
+    if connector.kind == "gmo":
+        return GMOGateway(
+            GMOSettings(connector.url, test_mode, timeouts=timeouts, max_connections=connections)
+        )
+    if connector.kind == "json":
+        return ConnectorGateway(
+            ConnectorSettings(connector.url, test_mode, timeouts=timeouts, max_connections=connections)
+        )
+    raise ConfigError(f"connector {connector.id}: no adapter for kind {connector.kind!r}")
 
 
 def _agent_settings(settings: Settings) -> UASettings:

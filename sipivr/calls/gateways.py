@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from sipivr.gateway.port import Gateway, Secret, ShopAccount
+from sipivr.gateway.full import FullGateway
+from sipivr.gateway.port import Secret, ShopAccount
 from sipivr.store.records import Connector, Payment, Shop
 
 
 class Gateways(Protocol):
     """What `Charging` asks."""
 
-    def of(self, shop: Shop) -> Gateway:
+    def of(self, shop: Shop) -> FullGateway:
         """The adapter of the shop's connector."""
 
     def account(self, shop: Shop) -> ShopAccount:
@@ -47,16 +48,16 @@ class StoredGateways:
         connector: Callable[[str], Connector | None],
         password: Callable[[str], str],
         open_intents: Callable[[], tuple[Payment, ...]],
-        make: Callable[[Connector], Gateway],
+        make: Callable[[Connector], FullGateway],
     ) -> None:
         self._shop = shop
         self._connector = connector
         self._password = password
         self._open_intents = open_intents
         self._make = make
-        self._gateways: dict[tuple[str, str], Gateway] = {}
+        self._gateways: dict[tuple[str, str], FullGateway] = {}
 
-    def of(self, shop: Shop) -> Gateway:
+    def of(self, shop: Shop) -> FullGateway:
         """The adapter of the shop's connector, made once for each connector and URL.
 
         Raises:

@@ -292,6 +292,15 @@ def open_intents(db: Database) -> tuple[Payment, ...]:
     return _all(db, rows.payment, rows.PAYMENT + where, [])
 
 
+def lately_not_charged(db: Database, since: str) -> tuple[Payment, ...]:
+    """Payments closed as not charged since then whose ExecTran may have been sent, and that were not voided since."""
+    where = (
+        " WHERE closed_at > ? AND status = 'not_charged' AND executed_at IS NOT NULL"
+        " AND error_category IS NOT 'late_approval_voided' ORDER BY closed_at"
+    )
+    return _all(db, rows.payment, rows.PAYMENT + where, [since])
+
+
 def events_after(
     db: Database, sequence: int, *, merchant: str | None = None, limit: int = MAX_LIMIT
 ) -> tuple[EventRecord, ...]:

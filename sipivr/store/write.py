@@ -37,6 +37,9 @@ Signatures::
     payment_closed(store, *, payment, status, approval_number=None, transaction_id=None, forward=None,
                    error_codes=(), error_category=None, final=False, now=None) -> Payment
 
+    late_approval(store, *, payment, approval_number, transaction_id, forward, now=None) -> LateDecision
+    late_approval_voided(store, *, payment, now=None) -> Payment
+
     put_merchant, put_number, put_connector, put_shop, put_trunk, put_principal (store, actor, *, …, id=None)
     set_masks(store, actor, *, merchant, mask=None, bridge_mask=None, now=None) -> Merchant
     allow_clamp(store, actor, *, merchant, allowed, now=None) -> Merchant
@@ -67,6 +70,7 @@ from sipivr.store.calls import (
 from sipivr.store.claims import claim_identification_number, release_claim
 from sipivr.store.database import WritableStore, open_writable
 from sipivr.store.identifiers import new_id
+from sipivr.store.late_approvals import late_approval, late_approval_voided
 from sipivr.store.payments import (
     begin_payment,
     payment_closed,
@@ -119,6 +123,8 @@ __all__ = [
     "expire_sessions",
     "interrupt_calls",
     "issue_identification_number",
+    "late_approval",
+    "late_approval_voided",
     "leg_changed",
     "leg_started",
     "new_id",
