@@ -214,13 +214,28 @@ def _gateway(connector: Connector, settings: Settings) -> FullGateway:
         connect_s=settings.gateway.connect_timeout_s, charge_s=settings.gateway.read_timeout_s
     )
     connections = settings.gateway.max_connections
+    networks = tuple(ip_network(network) for network in connector.networks)
     if connector.kind == "gmo":
         return GMOGateway(
-            GMOSettings(connector.url, test_mode, timeouts=timeouts, max_connections=connections)
+            GMOSettings(
+                connector.url,
+                test_mode,
+                timeouts=timeouts,
+                max_connections=connections,
+                networks=networks,
+                pins=connector.pins,
+            )
         )
     if connector.kind == "json":
         return ConnectorGateway(
-            ConnectorSettings(connector.url, test_mode, timeouts=timeouts, max_connections=connections)
+            ConnectorSettings(
+                connector.url,
+                test_mode,
+                networks=networks,
+                pins=connector.pins,
+                timeouts=timeouts,
+                max_connections=connections,
+            )
         )
     raise ConfigError(f"connector {connector.id}: no adapter for kind {connector.kind!r}")
 

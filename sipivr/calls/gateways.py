@@ -55,10 +55,11 @@ class StoredGateways:
         self._password = password
         self._open_intents = open_intents
         self._make = make
-        self._gateways: dict[tuple[str, str], FullGateway] = {}
+        self._gateways: dict[Connector, FullGateway] = {}
 
     def of(self, shop: Shop) -> FullGateway:
-        """The adapter of the shop's connector, made once for each connector and URL.
+        """The adapter of the shop's connector, made once for each connector as it is set: another URL, pin or
+        network is another adapter. An adapter that is no longer wanted is kept for what runs on it.
 
         Raises:
             ConnectorUnusable: it must not be charged there.
@@ -66,10 +67,9 @@ class StoredGateways:
         connector = self._connector(shop.connector)
         if connector is None or not connector.active:
             raise ConnectorUnusable(f"connector {shop.connector} of shop {shop.id} is missing or off")
-        key = (connector.id, connector.url)
-        gateway = self._gateways.get(key)
+        gateway = self._gateways.get(connector)
         if gateway is None:
-            gateway = self._gateways[key] = self._make(connector)
+            gateway = self._gateways[connector] = self._make(connector)
         return gateway
 
     def account(self, shop: Shop) -> ShopAccount:

@@ -18,11 +18,13 @@ from sipivr.control.messages import (
     CancelPaymentSession,
     CreatePaymentSession,
     DeactivatePrincipal,
+    DecideConnector,
     DisallowCaller,
     ErrorCode,
     HangUpCall,
     IssueIdentificationNumber,
     Ping,
+    ProposeConnector,
     RegisterPrincipal,
     SetMasks,
 )
@@ -138,8 +140,8 @@ class Commands:
                     bridge_mask=command.bridge_mask,
                 )
                 result = {"merchant": changed.id}
-            case AllowClamp():
-                result = await self._allow_clamp(command, principal, actor)
+            case AllowClamp() | ProposeConnector() | DecideConnector():
+                result = await self._platform(command, principal, actor)
             case AllowCaller():
                 merchant = authorise.merchant_of(principal)
                 allowed = await self._writer.run(
@@ -178,13 +180,35 @@ class Commands:
         )
         return {"session": created.id, "version": created.version}
 
-    async def _allow_clamp(self, command: AllowClamp, principal: Principal, actor: Actor) -> Result:
+    async def _platform(
+        self, command: AllowClamp | ProposeConnector | DecideConnector, principal: Principal, actor: Actor
+    ) -> Result:
         if principal.role is not Role.PLATFORM:
             raise Failed(ErrorCode.FORBIDDEN, "only the platform decides this")
-        changed = await self._writer.run(
-            write.allow_clamp, actor, merchant=command.merchant, allowed=command.allowed
-        )
-        return {"merchant": changed.id}
+        match command:
+            case AllowClamp():
+                changed = await self._writer.run(
+                    write.allow_clamp, actor, merchant=command.merchant, allowed=command.allowed
+                )
+                return {"merchant": changed.id}
+            case ProposeConnector():
+                proposed = await self._writer.run(
+                    write.propose_connector,
+                    actor,
+                    kind=command.kind,
+                    url=command.url,
+                    mode=command.mode,
+                    pins=command.pins,
+                    networks=command.networks,
+                    active=command.active,
+                    connector=command.connector,
+                )
+                return {"proposal": proposed.id, "connector": proposed.connector}
+            case DecideConnector():
+                decided = await self._writer.run(
+                    write.decide_connector, actor, proposal=command.proposal, confirm=command.confirm
+                )
+                return {"proposal": decided.id, "connector": decided.connector, "decision": decided.decision}
 
     async def _issue(self, command: IssueIdentificationNumber, principal: Principal, actor: Actor) -> Result:
         self._check_operator(principal, command.session)

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from sipivr.store.records import BridgeMask, Mask
+from sipivr.store.records import BridgeMask, Mask, Mode
 
 PROTOCOL_VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 262_144
@@ -80,6 +80,25 @@ class AllowClamp(Command, frozen=True, kw_only=True):
     allowed: bool
 
 
+class ProposeConnector(Command, frozen=True, kw_only=True):
+    """A platform administrator proposes where cards may go; nothing changes until another one confirms it."""
+
+    kind: str
+    url: str
+    mode: Mode
+    pins: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    active: bool = True
+    connector: str | None = None
+
+
+class DecideConnector(Command, frozen=True, kw_only=True):
+    """Another platform administrator confirms a proposal, or any rejects it."""
+
+    proposal: str
+    confirm: bool
+
+
 class AllowCaller(Command, frozen=True, kw_only=True):
     """Puts a caller, E.164, on the list of those whose transfers the merchant's numbers take."""
 
@@ -126,6 +145,8 @@ AnyCommand = (
     | IssueIdentificationNumber
     | SetMasks
     | AllowClamp
+    | ProposeConnector
+    | DecideConnector
     | AllowCaller
     | DisallowCaller
     | HangUpCall

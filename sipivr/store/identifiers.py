@@ -18,6 +18,7 @@ PREFIXES: Final = {
     "mer": "merchant",
     "num": "number",
     "con": "connector",
+    "cpr": "connector proposal",
     "shop": "shop",
     "trk": "trunk",
     "prn": "principal",

@@ -195,6 +195,34 @@ class Connector:
     url: str
     mode: Mode
     active: bool
+    tls_pin: str | None = None
+    """SHA-256 of public keys that the host may show, hexadecimal, separated by commas; None: any that TLS accepts."""
+    networks: tuple[str, ...] = ()
+    """Addresses that the host may have; none: any that its kind allows."""
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The pinned keys."""
+        return tuple(self.tls_pin.split(",")) if self.tls_pin else ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorProposal:
+    """A connector as one administrator proposes it; `decision` is `confirmed`, `rejected` or None."""
+
+    id: str
+    connector: str
+    kind: str
+    url: str
+    mode: Mode
+    pins: tuple[str, ...]
+    networks: tuple[str, ...]
+    active: bool
+    proposed_by: str
+    proposed_at: str
+    decided_by: str | None = None
+    decided_at: str | None = None
+    decision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from sipivr.store import trunk_rules
 from sipivr.store.errors import Invalid
 from sipivr.store.records import (
@@ -119,7 +121,14 @@ def caller_number(row: Row) -> CallerNumber:
 def connector(row: Row) -> Connector:
     """A row of `CONNECTOR`."""
     values = _fields(Connector, row)
-    return Connector(**values | {"mode": Mode(values["mode"]), "active": bool(values["active"])})
+    return Connector(
+        **values
+        | {
+            "mode": Mode(values["mode"]),
+            "active": bool(values["active"]),
+            "networks": tuple(msgspec.json.decode(values["networks"])),
+        }
+    )
 
 
 def shop(row: Row) -> Shop:

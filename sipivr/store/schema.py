@@ -380,6 +380,32 @@ def m0007_masks(db: Database) -> None:
     """)
 
 
+@migrations()
+def m0009_connector_proposals(db: Database) -> None:
+    """Where a card may go is proposed by one platform administrator and confirmed by another."""
+    db.executescript("""
+        ALTER TABLE connector ADD COLUMN networks TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(networks));
+        CREATE TABLE connector_proposal (
+            id TEXT PRIMARY KEY,
+            connector TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            url TEXT NOT NULL,
+            mode TEXT NOT NULL CHECK (mode IN ('test', 'live')),
+            tls_pin TEXT,
+            networks TEXT NOT NULL CHECK (json_valid(networks)),
+            active INTEGER NOT NULL CHECK (active IN (0, 1)),
+            proposed_by TEXT NOT NULL,
+            proposed_at TEXT NOT NULL,
+            decided_by TEXT,
+            decided_at TEXT,
+            decision TEXT CHECK (decision IN ('confirmed', 'rejected')),
+            CHECK ((decision IS NULL) = (decided_by IS NULL)),
+            CHECK (decision IS NOT 'confirmed' OR decided_by <> proposed_by)
+        ) STRICT;
+        CREATE INDEX connector_proposal_waiting ON connector_proposal (proposed_at) WHERE decision IS NULL;
+    """)
+
+
 def migrate(db: Database) -> tuple[str, ...]:
     """Applies what is missing and returns its names.
 

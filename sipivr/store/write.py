@@ -41,6 +41,9 @@ Signatures::
     late_approval_voided(store, *, payment, now=None) -> Payment
 
     put_merchant, put_number, put_connector, put_shop, put_trunk, put_principal (store, actor, *, …, id=None)
+    propose_connector(store, actor, *, kind, url, mode, pins=(), networks=(), active=True, connector=None,
+                      now=None) -> ConnectorProposal
+    decide_connector(store, actor, *, proposal, confirm, now=None) -> ConnectorProposal
     set_masks(store, actor, *, merchant, mask=None, bridge_mask=None, now=None) -> Merchant
     allow_clamp(store, actor, *, merchant, allowed, now=None) -> Merchant
     allow_caller(store, actor, *, merchant, e164, now=None) -> CallerNumber
@@ -68,6 +71,7 @@ from sipivr.store.calls import (
     leg_started,
 )
 from sipivr.store.claims import claim_identification_number, release_claim
+from sipivr.store.connectors import decide_connector, propose_connector
 from sipivr.store.database import WritableStore, open_writable
 from sipivr.store.identifiers import new_id
 from sipivr.store.late_approvals import late_approval, late_approval_voided
@@ -119,6 +123,7 @@ __all__ = [
     "claim_identification_number",
     "create_payment_session",
     "deactivate_principal",
+    "decide_connector",
     "disallow_caller",
     "expire_sessions",
     "interrupt_calls",
@@ -133,6 +138,7 @@ __all__ = [
     "payment_entered",
     "payment_executing",
     "payment_unknown",
+    "propose_connector",
     "put_connector",
     "put_merchant",
     "put_number",

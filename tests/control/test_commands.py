@@ -12,11 +12,13 @@ from sipivr.control.messages import (
     CancelPaymentSession,
     CreatePaymentSession,
     DeactivatePrincipal,
+    DecideConnector,
     DisallowCaller,
     ErrorCode,
     HangUpCall,
     IssueIdentificationNumber,
     Ping,
+    ProposeConnector,
     RegisterPrincipal,
     Reply,
     SetMasks,
@@ -157,6 +159,37 @@ async def test_who_may_not_gets_forbidden_whatever_the_object(switch: Switch, st
         AllowClamp(principal=principal, merchant=switch.world.merchant, allowed=True),
     ):
         assert (await switch.ask(command)).error is ErrorCode.FORBIDDEN
+
+
+async def test_where_a_card_goes_is_the_platform_s_alone_and_takes_two(switch: Switch) -> None:
+    for principal in ("prn_boss", switch.key, switch.operator, switch.other):
+        for command in (
+            ProposeConnector(principal=principal, kind="gmo", url="https://evil.example", mode=Mode.TEST),
+            DecideConnector(principal=principal, proposal="cpr_x", confirm=True),
+        ):
+            assert (await switch.ask(command)).error is ErrorCode.FORBIDDEN
+    second = write.put_principal(
+        switch.world.store,
+        SYSTEM,
+        role=Role.PLATFORM,
+        merchant=None,
+        name="second",
+        permissions=("platform:write",),
+    )
+    asked = ProposeConnector(
+        principal="prn_carrier", kind="gmo", url="https://p01.example.jp", mode=Mode.TEST, pins=("a" * 64,)
+    )
+    proposed = (await switch.ask(asked)).result
+    assert proposed is not None
+    proposal = str(proposed["proposal"])
+    alone = await switch.ask(DecideConnector(principal="prn_carrier", proposal=proposal, confirm=True))
+    assert alone.error is ErrorCode.CONFLICT
+    assert read.connector(switch.world.store.db, str(proposed["connector"])) is None
+    both = await switch.ask(DecideConnector(principal=second.id, proposal=proposal, confirm=True))
+    assert both.result is not None
+    connector = read.connector(switch.world.store.db, str(proposed["connector"]))
+    assert connector is not None
+    assert (connector.url, connector.pins) == ("https://p01.example.jp", ("a" * 64,))
 
 
 async def test_operators_command_their_own_sessions_and_calls(switch: Switch) -> None:
