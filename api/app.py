@@ -28,6 +28,7 @@ from api.routes import (
     events,
     merchant,
     operation,
+    payment_changes,
     payment_sessions,
     payments,
     refuse_unknown_parameters,
@@ -83,7 +84,17 @@ def create_app(deps: Dependencies) -> FastAPI:
     app.state.password_gate = PasswordGate()
     app.state.switch_figures = SwitchFigures(deps.registry)
     # Routers carry their whole path, so that the route's own `path` is what log and figures should say.
-    for routes in (payment_sessions, calls, payments, events, merchant, caller_numbers, api_keys, operation):
+    for routes in (
+        payment_sessions,
+        calls,
+        payments,
+        payment_changes,
+        events,
+        merchant,
+        caller_numbers,
+        api_keys,
+        operation,
+    ):
         app.include_router(routes.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation)

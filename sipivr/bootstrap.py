@@ -29,6 +29,7 @@ from sipivr.calls.housekeeping import Housekeeping
 from sipivr.calls.ladder_book import LadderBook
 from sipivr.calls.late_approvals import LateApprovals
 from sipivr.calls.media_link import MediaLink
+from sipivr.calls.payment_changes import PaymentChanges
 from sipivr.calls.progress import ProgressBoard
 from sipivr.calls.rate import CallRate
 from sipivr.calls.services import Services
@@ -129,7 +130,11 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
 
         agent = PJUserAgent(_agent_settings(settings), board)
         agent.edge.replace_trunks(tuple(_edge_trunk(trunk) for trunk in directory.refresh() if trunk.active))
-        commands = Commands(writer, directory, LiveCalls(board, services, agent))
+        changes = PaymentChanges(
+            writer, gateways, payment=directory.payment, open_changes=directory.open_changes
+        )
+        stack.push_async_callback(changes.stop)
+        commands = Commands(writer, directory, LiveCalls(board, services, agent), changes)
         control = ControlServer(
             paths.control_socket,
             voiced(commands, services, directory.session),
@@ -154,6 +159,7 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
         await agent.start()
         stack.push_async_callback(agent.stop)
         unresolved = charging.recover()
+        changes.recover()
         if unresolved:
             log.warning("%d charges of the former life of this node are being resolved", unresolved)
         readiness.ready(sip=",".join(f"{kind.lower()}:{host}:{port}" for kind, host, port in agent.listening))

@@ -42,6 +42,8 @@ ADMINISTRATOR_PERMISSIONS: Final = (
     "merchant:write",
     "caller_numbers:write",
     "api_keys:write",
+    "payments:write",
+    "refunds:write",
 )
 
 

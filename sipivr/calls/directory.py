@@ -18,6 +18,7 @@ from sipivr.store.records import (
     Merchant,
     Number,
     Payment,
+    PaymentChange,
     PaymentSession,
     Principal,
     Shop,
@@ -95,6 +96,14 @@ class StoredDirectory:
     def lately_not_charged(self, since: datetime) -> tuple[Payment, ...]:
         """Payments closed as not charged since then whose ExecTran may have been sent."""
         return read.lately_not_charged(self._db, timestamp(since))
+
+    def payment(self, id: str) -> Payment | None:
+        """A payment."""
+        return read.payment(self._db, id)
+
+    def open_changes(self) -> tuple[PaymentChange, ...]:
+        """Changes of payments whose outcome is not known."""
+        return read.open_changes(self._db)
 
     def principal(self, id: str) -> Principal | None:
         """Who gives a command."""

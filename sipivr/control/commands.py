@@ -16,11 +16,13 @@ from sipivr.control.messages import (
     AllowClamp,
     AnyCommand,
     CancelPaymentSession,
+    ChangePayment,
     CreatePaymentSession,
     DeactivatePrincipal,
     DecideConnector,
     DisallowCaller,
     ErrorCode,
+    GiveBackPayment,
     HangUpCall,
     IssueIdentificationNumber,
     Ping,
@@ -30,7 +32,7 @@ from sipivr.control.messages import (
 )
 from sipivr.store import write
 from sipivr.store.errors import Refused, StoreBusy, StoreUnavailable
-from sipivr.store.records import Actor, Call, PaymentSession, Principal, Role
+from sipivr.store.records import Actor, Call, ChangeKind, PaymentChange, PaymentSession, Principal, Role
 from sipivr.store.writer import StoreWriter
 
 Result: TypeAlias = dict[str, str | int | bool | None]
@@ -88,6 +90,14 @@ class CallControl(Protocol):
         ...
 
 
+class ChangeRunner(Protocol):
+    """Carries out changes of payments; `sipivr.calls.payment_changes` implements it."""
+
+    def start(self, change: PaymentChange, /) -> None:
+        """Carries out a change that was begun; returns at once."""
+        ...
+
+
 class Commands:
     """Carries commands out. Call it with a command; `server.ControlServer` does.
 
@@ -95,9 +105,17 @@ class Commands:
         writer: the store's writer.
         directory: principals and calls.
         calls: the running calls.
+        changes: carries out changes of payments; None: they are refused.
     """
 
-    def __init__(self, writer: StoreWriter, directory: Directory, calls: CallControl) -> None:
+    def __init__(
+        self,
+        writer: StoreWriter,
+        directory: Directory,
+        calls: CallControl,
+        changes: ChangeRunner | None = None,
+    ) -> None:
+        self._changes = changes
         self._writer = writer
         self._directory = directory
         self._calls = calls
@@ -142,16 +160,10 @@ class Commands:
                 result = {"merchant": changed.id}
             case AllowClamp() | ProposeConnector() | DecideConnector():
                 result = await self._platform(command, principal, actor)
-            case AllowCaller():
-                merchant = authorise.merchant_of(principal)
-                allowed = await self._writer.run(
-                    write.allow_caller, actor, merchant=merchant, e164=command.number
-                )
-                result = {"caller": allowed.id}
-            case DisallowCaller():
-                merchant = authorise.merchant_of(principal)
-                await self._writer.run(write.disallow_caller, actor, merchant=merchant, id=command.caller)
-                result = {"caller": command.caller}
+            case ChangePayment() | GiveBackPayment():
+                result = await self._change_payment(command, principal, actor)
+            case AllowCaller() | DisallowCaller():
+                result = await self._callers(command, principal, actor)
             case HangUpCall():
                 result = await self._hang_up(command, principal)
             case RegisterPrincipal():
@@ -209,6 +221,36 @@ class Commands:
                     write.decide_connector, actor, proposal=command.proposal, confirm=command.confirm
                 )
                 return {"proposal": decided.id, "connector": decided.connector, "decision": decided.decision}
+
+    async def _change_payment(
+        self, command: ChangePayment | GiveBackPayment, principal: Principal, actor: Actor
+    ) -> Result:
+        if principal.role is Role.OPERATOR:
+            raise Failed(ErrorCode.FORBIDDEN, "an administrator or a key changes payments")
+        if self._changes is None:
+            raise Failed(ErrorCode.UNAVAILABLE, "payments cannot be changed now")
+        begun = await self._writer.run(
+            write.begin_change,
+            actor,
+            payment=command.payment,
+            kind=ChangeKind(command.kind),
+            amount=command.amount,
+            merchant=authorise.merchant_of(principal),
+        )
+        self._changes.start(begun)
+        return {"change": begun.id}
+
+    async def _callers(
+        self, command: AllowCaller | DisallowCaller, principal: Principal, actor: Actor
+    ) -> Result:
+        merchant = authorise.merchant_of(principal)
+        if isinstance(command, AllowCaller):
+            allowed = await self._writer.run(
+                write.allow_caller, actor, merchant=merchant, e164=command.number
+            )
+            return {"caller": allowed.id}
+        await self._writer.run(write.disallow_caller, actor, merchant=merchant, id=command.caller)
+        return {"caller": command.caller}
 
     async def _issue(self, command: IssueIdentificationNumber, principal: Principal, actor: Actor) -> Result:
         self._check_operator(principal, command.session)

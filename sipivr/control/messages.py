@@ -10,7 +10,7 @@ the principal exists and is active, owns the object, holds the permission (invar
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -99,6 +99,22 @@ class DecideConnector(Command, frozen=True, kw_only=True):
     confirm: bool
 
 
+class ChangePayment(Command, frozen=True, kw_only=True):
+    """Settles a payment, or gives it another amount. Carried out afterwards; the reply names the change."""
+
+    payment: str
+    kind: Literal["settle", "amount"]
+    amount: int | None = None
+
+
+class GiveBackPayment(Command, frozen=True, kw_only=True):
+    """Voids or refunds a payment, or refunds a part of it. Carried out afterwards; the reply names the change."""
+
+    payment: str
+    kind: Literal["void", "refund"]
+    amount: int | None = None
+
+
 class AllowCaller(Command, frozen=True, kw_only=True):
     """Puts a caller, E.164, on the list of those whose transfers the merchant's numbers take."""
 
@@ -147,6 +163,8 @@ AnyCommand = (
     | AllowClamp
     | ProposeConnector
     | DecideConnector
+    | ChangePayment
+    | GiveBackPayment
     | AllowCaller
     | DisallowCaller
     | HangUpCall

@@ -26,6 +26,7 @@ PREFIXES: Final = {
     "call": "call",
     "leg": "leg",
     "pay": "payment",
+    "chg": "change of a payment",
     "evt": "event",
 }
 

@@ -408,6 +408,55 @@ class Payment:
     version: int
 
 
+class ChangeKind(enum.StrEnum):
+    """What is done with a payment after its charge."""
+
+    SETTLE = "settle"
+    VOID = "void"
+    REFUND = "refund"
+    AMOUNT = "amount"
+
+
+class ChangeStatus(enum.StrEnum):
+    """Where a change of a payment stands."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    UNKNOWN = "unknown"
+    DONE = "done"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentChange:
+    """A change of a payment. `amount` is what a refund gives back (None: all) or what the payment shall be."""
+
+    id: str
+    payment: str
+    merchant: str
+    kind: ChangeKind
+    amount: int | None
+    amount_before: int
+    status: ChangeStatus
+    job: str | None
+    error_codes: tuple[str, ...]
+    reason: str | None
+    requested_by: str
+    created_at: str
+    sent_at: str | None
+    closed_at: str | None
+    version: int
+
+    @property
+    def new_amount(self) -> int:
+        """What the payment's amount is once this is done."""
+        if self.kind is ChangeKind.AMOUNT and self.amount is not None:
+            return self.amount
+        if self.kind is ChangeKind.REFUND and self.amount is not None:
+            return self.amount_before - self.amount
+        return self.amount_before
+
+
 @dataclass(frozen=True, slots=True)
 class EventRecord:
     """Something that happened, for the API's event list, SSE and webhooks. `sequence` never repeats."""

@@ -17,6 +17,8 @@ from sipivr.store.records import (
     Call,
     CallerNumber,
     CallStatus,
+    ChangeKind,
+    ChangeStatus,
     Connector,
     EventRecord,
     LadderEntry,
@@ -27,6 +29,7 @@ from sipivr.store.records import (
     Number,
     NumberUse,
     Payment,
+    PaymentChange,
     PaymentSession,
     PaymentStatus,
     Principal,
@@ -66,6 +69,7 @@ CALLER_NUMBER: Final = _select(
 #: The same as a table, in which an id can be asked for.
 CALLER_NUMBERS: Final = f"SELECT * FROM ({CALLER_NUMBER})"  # noqa: S608 - our own names
 CONNECTOR: Final = _select(Connector, "connector")
+PAYMENT_CHANGE: Final = _select(PaymentChange, "payment_change")
 SHOP: Final = _select(Shop, "shop")
 TRUNK: Final = _select(Trunk, "trunk", rules="options")
 PRINCIPAL: Final = _select(Principal, "principal")
@@ -127,6 +131,19 @@ def connector(row: Row) -> Connector:
             "mode": Mode(values["mode"]),
             "active": bool(values["active"]),
             "networks": tuple(msgspec.json.decode(values["networks"])),
+        }
+    )
+
+
+def payment_change(row: Row) -> PaymentChange:
+    """A row of `PAYMENT_CHANGE`."""
+    values = _fields(PaymentChange, row)
+    return PaymentChange(
+        **values
+        | {
+            "kind": ChangeKind(values["kind"]),
+            "status": ChangeStatus(values["status"]),
+            "error_codes": tuple(msgspec.json.decode(values["error_codes"])),
         }
     )
 

@@ -406,6 +406,33 @@ def m0009_connector_proposals(db: Database) -> None:
     """)
 
 
+@migrations()
+def m0010_payment_changes(db: Database) -> None:
+    """What is done with a payment after its charge."""
+    db.executescript("""
+        CREATE TABLE payment_change (
+            id TEXT PRIMARY KEY,
+            payment TEXT NOT NULL REFERENCES payment (id),
+            merchant TEXT NOT NULL REFERENCES merchant (id),
+            kind TEXT NOT NULL CHECK (kind IN ('settle', 'void', 'refund', 'amount')),
+            amount INTEGER CHECK (amount > 0),
+            amount_before INTEGER NOT NULL,
+            status TEXT NOT NULL CHECK (status IN ('pending', 'sent', 'unknown', 'done', 'refused')),
+            job TEXT,
+            error_codes TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(error_codes)),
+            reason TEXT,
+            requested_by TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            sent_at TEXT,
+            closed_at TEXT,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT;
+        CREATE UNIQUE INDEX payment_change_open ON payment_change (payment)
+            WHERE status IN ('pending', 'sent', 'unknown');
+        CREATE INDEX payment_change_payment ON payment_change (payment, id);
+    """)
+
+
 def migrate(db: Database) -> tuple[str, ...]:
     """Applies what is missing and returns its names.
 

@@ -37,6 +37,10 @@ Signatures::
     payment_closed(store, *, payment, status, approval_number=None, transaction_id=None, forward=None,
                    error_codes=(), error_category=None, final=False, now=None) -> Payment
 
+    begin_change(store, actor, *, payment, kind, amount=None, merchant=None, now=None) -> PaymentChange
+    change_sent(store, *, change, job, now=None) -> PaymentChange       # before the first byte
+    change_unknown(store, *, change, codes=(), now=None) -> PaymentChange
+    change_closed(store, *, change, done, codes=(), reason=None, now=None) -> PaymentChange
     late_approval(store, *, payment, approval_number, transaction_id, forward, now=None) -> LateDecision
     late_approval_voided(store, *, payment, now=None) -> Payment
 
@@ -75,6 +79,7 @@ from sipivr.store.connectors import decide_connector, propose_connector
 from sipivr.store.database import WritableStore, open_writable
 from sipivr.store.identifiers import new_id
 from sipivr.store.late_approvals import late_approval, late_approval_voided
+from sipivr.store.payment_changes import begin_change, change_closed, change_sent, change_unknown
 from sipivr.store.payments import (
     begin_payment,
     payment_closed,
@@ -111,6 +116,7 @@ __all__ = [
     "allow_caller",
     "allow_clamp",
     "apply_retention",
+    "begin_change",
     "begin_payment",
     "block_caller",
     "call_answered",
@@ -120,6 +126,9 @@ __all__ = [
     "cancel_session",
     "capture_ended",
     "capture_started",
+    "change_closed",
+    "change_sent",
+    "change_unknown",
     "claim_identification_number",
     "create_payment_session",
     "deactivate_principal",
