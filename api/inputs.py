@@ -192,6 +192,8 @@ Scope = Literal[
     "calls:read",
     "calls:write",
     "payments:read",
+    "payments:write",
+    "refunds:write",
     "events:read",
     "shops:read",
     "numbers:read",

@@ -27,7 +27,9 @@ from sipivr.calls.directory import StoredDirectory
 from sipivr.calls.gateways import StoredGateways
 from sipivr.calls.housekeeping import Housekeeping
 from sipivr.calls.ladder_book import LadderBook
+from sipivr.calls.late_approvals import LateApprovals
 from sipivr.calls.media_link import MediaLink
+from sipivr.calls.payment_changes import PaymentChanges
 from sipivr.calls.progress import ProgressBoard
 from sipivr.calls.rate import CallRate
 from sipivr.calls.reception import ReceptionRules
@@ -38,8 +40,9 @@ from sipivr.config import ConfigError, Paths, Settings
 from sipivr.control.commands import Commands
 from sipivr.control.server import ControlServer
 from sipivr.dialogue import DialogueParams
+from sipivr.gateway.connector import ConnectorGateway, ConnectorSettings
+from sipivr.gateway.full import FullGateway
 from sipivr.gateway.gmo import GMOGateway, GMOSettings
-from sipivr.gateway.port import Gateway
 from sipivr.gateway.transport import Timeouts
 from sipivr.layout import trusted_users
 from sipivr.store import write
@@ -127,7 +130,11 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
         agent = PJUserAgent(_agent_settings(settings), board)
         board.use(agent, settings.sip.advertised_address or config.host_and_port(settings.sip.udp)[0])
         agent.edge.replace_trunks(tuple(_edge_trunk(trunk) for trunk in directory.refresh() if trunk.active))
-        commands = Commands(writer, directory, LiveCalls(board, services, agent))
+        changes = PaymentChanges(
+            writer, gateways, payment=directory.payment, open_changes=directory.open_changes
+        )
+        stack.push_async_callback(changes.stop)
+        commands = Commands(writer, directory, LiveCalls(board, services, agent), changes)
         control = ControlServer(
             paths.control_socket,
             voiced(commands, services, directory.session),
@@ -136,6 +143,15 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
         )
         await control.start()
         stack.push_async_callback(control.stop)
+        late = LateApprovals(
+            writer,
+            gateways,
+            directory.lately_not_charged,
+            after_s=config.seconds(settings.gateway.reread_after_s),
+            count=services.count,
+        )
+        late.start()
+        stack.callback(late.stop)
         keeper = Housekeeping(services, writer)
         keeper.start()
         stack.callback(keeper.stop)
@@ -143,6 +159,7 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
         await agent.start()
         stack.push_async_callback(agent.stop)
         unresolved = charging.recover()
+        changes.recover()
         if unresolved:
             log.warning("%d charges of the former life of this node are being resolved", unresolved)
         readiness.ready(sip=",".join(f"{kind.lower()}:{host}:{port}" for kind, host, port in agent.listening))
@@ -197,19 +214,36 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _gateway(connector: Connector, settings: Settings) -> Gateway:
-    if connector.kind != "gmo":
-        raise ConfigError(f"connector {connector.id}: no adapter for kind {connector.kind!r}")
-    return GMOGateway(
-        GMOSettings(
-            base_url=connector.url,
-            test_mode=connector.mode is Mode.TEST,
-            timeouts=Timeouts(
-                connect_s=settings.gateway.connect_timeout_s, charge_s=settings.gateway.read_timeout_s
-            ),
-            max_connections=settings.gateway.max_connections,
-        )
+def _gateway(connector: Connector, settings: Settings) -> FullGateway:
+    test_mode = connector.mode is Mode.TEST
+    timeouts = Timeouts(
+        connect_s=settings.gateway.connect_timeout_s, charge_s=settings.gateway.read_timeout_s
     )
+    connections = settings.gateway.max_connections
+    networks = tuple(ip_network(network) for network in connector.networks)
+    if connector.kind == "gmo":
+        return GMOGateway(
+            GMOSettings(
+                connector.url,
+                test_mode,
+                timeouts=timeouts,
+                max_connections=connections,
+                networks=networks,
+                pins=connector.pins,
+            )
+        )
+    if connector.kind == "json":
+        return ConnectorGateway(
+            ConnectorSettings(
+                connector.url,
+                test_mode,
+                networks=networks,
+                pins=connector.pins,
+                timeouts=timeouts,
+                max_connections=connections,
+            )
+        )
+    raise ConfigError(f"connector {connector.id}: no adapter for kind {connector.kind!r}")
 
 
 def _agent_settings(settings: Settings) -> UASettings:

@@ -133,6 +133,13 @@ class GatewaySettings(Section, frozen=True, kw_only=True):
     final_after_s: Annotated[
         float, _doc("Seconds after ExecTran's last byte before UNPROCESSED means not charged.", ge=0)
     ] = 900.0
+    reread_after_s: Annotated[
+        str,
+        _doc(
+            "Seconds after which a payment that was closed as not charged is read again at the gateway, "
+            "separated by commas."
+        ),
+    ] = "3600,21600,86400"
 
 
 class SimulatorSettings(Section, frozen=True, kw_only=True):
@@ -315,6 +322,21 @@ def addresses(text: str) -> tuple[str, ...]:
     return tuple(str(one) for one in parsed)
 
 
+def seconds(text: str) -> tuple[float, ...]:
+    """The numbers of a setting, in their order.
+
+    Raises:
+        ConfigError: one of them is no positive number.
+    """
+    try:
+        found = tuple(float(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise ConfigError(f"{text!r}: seconds, separated by commas.") from None
+    if not all(0 < one < 1e9 for one in found):
+        raise ConfigError(f"{text!r}: seconds above 0.")
+    return found
+
+
 def _check_rtp(rtp: RTPSettings) -> None:
     ours, named = addresses(rtp.address), addresses(rtp.advertised_address)
     if not ours:
@@ -326,6 +348,7 @@ def _check_rtp(rtp: RTPSettings) -> None:
 
 def _check(settings: Settings) -> None:
     _check_rtp(settings.rtp)
+    seconds(settings.gateway.reread_after_s)
     for listen in (settings.sip.udp, settings.sip.tcp, settings.sip.tls, settings.api.listen):
         if listen:
             host_and_port(listen)

@@ -44,6 +44,8 @@ ADMINISTRATOR_PERMISSIONS: Final = (
     "caller_numbers:write",
     "numbers:write",
     "api_keys:write",
+    "payments:write",
+    "refunds:write",
 )
 
 

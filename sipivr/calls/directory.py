@@ -6,16 +6,19 @@ memory, because every INVITE asks for one; `refresh` is called when the store ha
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from sipivr.store import crypto, read
 from sipivr.store.crypto import StoreKeys
+from sipivr.store.identifiers import timestamp
 from sipivr.store.records import (
     Call,
     Connector,
     Merchant,
     Number,
     Payment,
+    PaymentChange,
     PaymentSession,
     Principal,
     Shop,
@@ -98,6 +101,18 @@ class StoredDirectory:
     def open_intents(self) -> tuple[Payment, ...]:
         """Payments whose outcome is not known."""
         return read.open_intents(self._db)
+
+    def lately_not_charged(self, since: datetime) -> tuple[Payment, ...]:
+        """Payments closed as not charged since then whose ExecTran may have been sent."""
+        return read.lately_not_charged(self._db, timestamp(since))
+
+    def payment(self, id: str) -> Payment | None:
+        """A payment."""
+        return read.payment(self._db, id)
+
+    def open_changes(self) -> tuple[PaymentChange, ...]:
+        """Changes of payments whose outcome is not known."""
+        return read.open_changes(self._db)
 
     def principal(self, id: str) -> Principal | None:
         """Who gives a command."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from sipivr.gateway.port import Gateway, Secret, ShopAccount
+from sipivr.gateway.full import FullGateway
+from sipivr.gateway.port import Secret, ShopAccount
 from sipivr.store.records import Connector, Payment, Shop
 
 
 class Gateways(Protocol):
     """What `Charging` asks."""
 
-    def of(self, shop: Shop) -> Gateway:
+    def of(self, shop: Shop) -> FullGateway:
         """The adapter of the shop's connector."""
 
     def account(self, shop: Shop) -> ShopAccount:
@@ -47,17 +48,18 @@ class StoredGateways:
         connector: Callable[[str], Connector | None],
         password: Callable[[str], str],
         open_intents: Callable[[], tuple[Payment, ...]],
-        make: Callable[[Connector], Gateway],
+        make: Callable[[Connector], FullGateway],
     ) -> None:
         self._shop = shop
         self._connector = connector
         self._password = password
         self._open_intents = open_intents
         self._make = make
-        self._gateways: dict[tuple[str, str], Gateway] = {}
+        self._gateways: dict[Connector, FullGateway] = {}
 
-    def of(self, shop: Shop) -> Gateway:
-        """The adapter of the shop's connector, made once for each connector and URL.
+    def of(self, shop: Shop) -> FullGateway:
+        """The adapter of the shop's connector, made once for each connector as it is set: another URL, pin or
+        network is another adapter. An adapter that is no longer wanted is kept for what runs on it.
 
         Raises:
             ConnectorUnusable: it must not be charged there.
@@ -65,10 +67,9 @@ class StoredGateways:
         connector = self._connector(shop.connector)
         if connector is None or not connector.active:
             raise ConnectorUnusable(f"connector {shop.connector} of shop {shop.id} is missing or off")
-        key = (connector.id, connector.url)
-        gateway = self._gateways.get(key)
+        gateway = self._gateways.get(connector)
         if gateway is None:
-            gateway = self._gateways[key] = self._make(connector)
+            gateway = self._gateways[connector] = self._make(connector)
         return gateway
 
     def account(self, shop: Shop) -> ShopAccount:

@@ -18,14 +18,18 @@ from sipivr.control.messages import (
     AllowClamp,
     AnyCommand,
     CancelPaymentSession,
+    ChangePayment,
     ClaimCall,
     CreatePaymentSession,
     DeactivatePrincipal,
+    DecideConnector,
     DisallowCaller,
     ErrorCode,
+    GiveBackPayment,
     HangUpCall,
     IssueIdentificationNumber,
     Ping,
+    ProposeConnector,
     RegisterPrincipal,
     ResetField,
     SetMasks,
@@ -35,7 +39,7 @@ from sipivr.control.messages import (
 )
 from sipivr.store import write
 from sipivr.store.errors import Refused, StoreBusy, StoreUnavailable
-from sipivr.store.records import Actor, Call, PaymentSession, Principal, Role
+from sipivr.store.records import Actor, Call, ChangeKind, PaymentChange, PaymentSession, Principal, Role
 from sipivr.store.writer import StoreWriter
 
 Result: TypeAlias = dict[str, str | int | bool | None]
@@ -79,6 +83,14 @@ class CallControl(LiveControl, Protocol):
         ...
 
 
+class ChangeRunner(Protocol):
+    """Carries out changes of payments; `sipivr.calls.payment_changes` implements it."""
+
+    def start(self, change: PaymentChange, /) -> None:
+        """Carries out a change that was begun; returns at once."""
+        ...
+
+
 class Commands:
     """Carries commands out. Call it with a command; `server.ControlServer` does.
 
@@ -86,9 +98,17 @@ class Commands:
         writer: the store's writer.
         directory: principals and calls.
         calls: the running calls.
+        changes: carries out changes of payments; None: they are refused.
     """
 
-    def __init__(self, writer: StoreWriter, directory: Directory, calls: CallControl) -> None:
+    def __init__(
+        self,
+        writer: StoreWriter,
+        directory: Directory,
+        calls: CallControl,
+        changes: ChangeRunner | None = None,
+    ) -> None:
+        self._changes = changes
         self._writer = writer
         self._directory = directory
         self._calls = calls
@@ -132,18 +152,12 @@ class Commands:
                     bridge_mask=command.bridge_mask,
                 )
                 result = {"merchant": changed.id}
-            case AllowClamp():
-                result = await self._allow_clamp(command, principal, actor)
-            case AllowCaller():
-                merchant = authorise.merchant_of(principal)
-                allowed = await self._writer.run(
-                    write.allow_caller, actor, merchant=merchant, e164=command.number
-                )
-                result = {"caller": allowed.id}
-            case DisallowCaller():
-                merchant = authorise.merchant_of(principal)
-                await self._writer.run(write.disallow_caller, actor, merchant=merchant, id=command.caller)
-                result = {"caller": command.caller}
+            case AllowClamp() | ProposeConnector() | DecideConnector():
+                result = await self._platform(command, principal, actor)
+            case ChangePayment() | GiveBackPayment():
+                result = await self._change_payment(command, principal, actor)
+            case AllowCaller() | DisallowCaller():
+                result = await self._callers(command, principal, actor)
             case HangUpCall() | StartCapture() | TakeBack() | ResetField() | ClaimCall():
                 result = await self._live(command, principal)
             case SetNumberRules():
@@ -181,13 +195,65 @@ class Commands:
         )
         return {"session": created.id, "version": created.version}
 
-    async def _allow_clamp(self, command: AllowClamp, principal: Principal, actor: Actor) -> Result:
+    async def _platform(
+        self, command: AllowClamp | ProposeConnector | DecideConnector, principal: Principal, actor: Actor
+    ) -> Result:
         if principal.role is not Role.PLATFORM:
             raise Failed(ErrorCode.FORBIDDEN, "only the platform decides this")
-        changed = await self._writer.run(
-            write.allow_clamp, actor, merchant=command.merchant, allowed=command.allowed
+        match command:
+            case AllowClamp():
+                changed = await self._writer.run(
+                    write.allow_clamp, actor, merchant=command.merchant, allowed=command.allowed
+                )
+                return {"merchant": changed.id}
+            case ProposeConnector():
+                proposed = await self._writer.run(
+                    write.propose_connector,
+                    actor,
+                    kind=command.kind,
+                    url=command.url,
+                    mode=command.mode,
+                    pins=command.pins,
+                    networks=command.networks,
+                    active=command.active,
+                    connector=command.connector,
+                )
+                return {"proposal": proposed.id, "connector": proposed.connector}
+            case DecideConnector():
+                decided = await self._writer.run(
+                    write.decide_connector, actor, proposal=command.proposal, confirm=command.confirm
+                )
+                return {"proposal": decided.id, "connector": decided.connector, "decision": decided.decision}
+
+    async def _change_payment(
+        self, command: ChangePayment | GiveBackPayment, principal: Principal, actor: Actor
+    ) -> Result:
+        if principal.role is Role.OPERATOR:
+            raise Failed(ErrorCode.FORBIDDEN, "an administrator or a key changes payments")
+        if self._changes is None:
+            raise Failed(ErrorCode.UNAVAILABLE, "payments cannot be changed now")
+        begun = await self._writer.run(
+            write.begin_change,
+            actor,
+            payment=command.payment,
+            kind=ChangeKind(command.kind),
+            amount=command.amount,
+            merchant=authorise.merchant_of(principal),
         )
-        return {"merchant": changed.id}
+        self._changes.start(begun)
+        return {"change": begun.id}
+
+    async def _callers(
+        self, command: AllowCaller | DisallowCaller, principal: Principal, actor: Actor
+    ) -> Result:
+        merchant = authorise.merchant_of(principal)
+        if isinstance(command, AllowCaller):
+            allowed = await self._writer.run(
+                write.allow_caller, actor, merchant=merchant, e164=command.number
+            )
+            return {"caller": allowed.id}
+        await self._writer.run(write.disallow_caller, actor, merchant=merchant, id=command.caller)
+        return {"caller": command.caller}
 
     async def _issue(self, command: IssueIdentificationNumber, principal: Principal, actor: Actor) -> Result:
         check_operator(self._directory, principal, command.session)

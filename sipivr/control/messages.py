@@ -10,11 +10,11 @@ the principal exists and is active, owns the object, holds the permission (invar
 from __future__ import annotations
 
 import enum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
-from sipivr.store.records import BridgeMask, Mask
+from sipivr.store.records import BridgeMask, Mask, Mode
 
 PROTOCOL_VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 262_144
@@ -78,6 +78,41 @@ class AllowClamp(Command, frozen=True, kw_only=True):
 
     merchant: str
     allowed: bool
+
+
+class ProposeConnector(Command, frozen=True, kw_only=True):
+    """A platform administrator proposes where cards may go; nothing changes until another one confirms it."""
+
+    kind: str
+    url: str
+    mode: Mode
+    pins: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    active: bool = True
+    connector: str | None = None
+
+
+class DecideConnector(Command, frozen=True, kw_only=True):
+    """Another platform administrator confirms a proposal, or any rejects it."""
+
+    proposal: str
+    confirm: bool
+
+
+class ChangePayment(Command, frozen=True, kw_only=True):
+    """Settles a payment, or gives it another amount. Carried out afterwards; the reply names the change."""
+
+    payment: str
+    kind: Literal["settle", "amount"]
+    amount: int | None = None
+
+
+class GiveBackPayment(Command, frozen=True, kw_only=True):
+    """Voids or refunds a payment, or refunds a part of it. Carried out afterwards; the reply names the change."""
+
+    payment: str
+    kind: Literal["void", "refund"]
+    amount: int | None = None
 
 
 class AllowCaller(Command, frozen=True, kw_only=True):
@@ -159,6 +194,10 @@ AnyCommand = (
     | IssueIdentificationNumber
     | SetMasks
     | AllowClamp
+    | ProposeConnector
+    | DecideConnector
+    | ChangePayment
+    | GiveBackPayment
     | AllowCaller
     | DisallowCaller
     | HangUpCall

@@ -98,7 +98,8 @@ MEANINGS: Final[dict[str, Meaning]] = {
     # The trade stands where this cannot be done. On ExecTran the first ones mean: somebody was there before.
     **_rows(_DONE, "E11010001 E11010003 E11010999 E82010001"),
     **_rows(_BUSY, "E01410010 E90010001"),
-    **_rows(_TRADE, "E11010002 E11010010 E11010011 E11010012 E11010013 E11010014 E11010017"),
+    **_rows(_TRADE, "E11010002 E11010010 E11010011 E11010012 E11010013 E11010014 E11010015 E11010016"),
+    **_rows(_TRADE, "E11010017"),
     **_rows(_EXPIRED, "E01420010"),
     # The card as such.
     **_rows(_UNUSABLE, "E11010099 E61010002 42G120000 42G220000 42G300000 42G420000 42G540000 42G560000"),
@@ -111,6 +112,11 @@ MEANINGS: Final[dict[str, Meaning]] = {
     **_rows(_REQUEST, "42G670000 42G680000 42G690000 42G770000 42G790000 42G800000 42G810000"),
     # Tokens for contracts that refuse a raw PAN.
     **_rows(_TOKEN, "EX1000301 EX1000302 EX1000303 EX1000304"),
+    **_rows(_PAN, "token_100 token_101 token_102"),
+    **_rows(_EXPIRY, "token_110 token_111 token_112 token_113"),
+    **_rows(_CODE, "token_121 token_122"),
+    **_rows(_REQUEST, "token_131 token_132 token_141 token_142 token_150"),
+    **_rows(_SETUP, "token_160 token_161 token_162 token_170 token_180 token_190 token_191"),
     # Later.
     **_rows(_LATER, "E61010001 E92000001 E92000002"),
     # The gateway's own faults: state unknown.
@@ -124,6 +130,7 @@ _PREFIXES: Final[tuple[tuple[str, Meaning], ...]] = (
     ("E01", _REQUEST),
     ("42C", _LATER),  # failure between gateway and acquirer
     ("42G", _ISSUER),
+    ("token_", _LATER),  # without a token nothing is charged
 )
 
 _NOT_KNOWN: Final = Meaning(Category.TRY_LATER, "gateway.unknown_code", Effect.UNKNOWN)

@@ -18,14 +18,14 @@ import asyncio
 import ipaddress
 import logging
 import ssl
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeAlias
 
 import httpcore
 import httpx
 
-from sipivr.gateway.gmo_wire import FormBody
+from sipivr.gateway.network import ADDRESS_REFUSED, PIN_MISMATCH, GuardedWire, Network
 
 #: A gateway's answer is below 2 kB; more than this is no answer.
 MAX_ANSWER_BYTES: Final = 65_536
@@ -43,10 +43,11 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A complete HTTP answer."""
+    """A complete HTTP answer; of its headers only those that sign it (RFC 9421, RFC 9530)."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Answered({self.status}, {len(self.body)} bytes)"
@@ -66,7 +67,26 @@ class Lost:
     detail: str
 
 
+#: Words that say that not a byte of the request was written.
+_UNSENT: Final = frozenset(
+    ("connect", "connect_timeout", "tls", "pool_timeout", ADDRESS_REFUSED, PIN_MISMATCH)
+)
+
 Posted: TypeAlias = Answered | NotSent | Lost
+
+
+class Body(Protocol):
+    """What is sent: bytes in one place that can be overwritten."""
+
+    def __len__(self) -> int: ...
+
+    def view(self) -> memoryview:
+        """The bytes, uncopied."""
+        ...
+
+    def wipe(self) -> None:
+        """Overwrite them."""
+        ...
 
 
 class _QuoteFilter(logging.Filter):
@@ -82,7 +102,7 @@ _QUOTE_FILTER: Final = _QuoteFilter()
 class _BodyStream(httpx.AsyncByteStream):
     """Hands out the body without copying it, and knows whether it was asked for."""
 
-    def __init__(self, body: FormBody) -> None:
+    def __init__(self, body: Body) -> None:
         self._body = body
         self.started = False
 
@@ -140,6 +160,9 @@ class Transport:
         timeouts: All of them real deadlines, the sum of a request included.
         max_connections: Requests beyond that wait `Timeouts.pool_s` and are then `NotSent`.
         ca_file: Trust these authorities instead of certifi's.
+        networks: Addresses that may be connected to; empty: every one (`public_only` False).
+        public_only: Without `networks`: only addresses of the public internet.
+        pins: Public keys that are accepted (`network.pin_of`); empty: any that TLS accepts.
         wire: Replaces the network in tests.
     """
 
@@ -150,27 +173,31 @@ class Transport:
         *,
         max_connections: int = 100,
         ca_file: str | None = None,
+        networks: Collection[Network] = (),
+        public_only: bool = False,
+        pins: Collection[str] = (),
         wire: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._url = check_base_url(base_url)
         self._timeouts = timeouts
         logging.getLogger("httpcore.http11").addFilter(_QUOTE_FILTER)
-        self._wire = wire or httpx.AsyncHTTPTransport(
-            verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
-            trust_env=False,
-            http2=False,
-            retries=0,
-            limits=httpx.Limits(
-                # A connection for each request: a peer that closes an idle connection just as a charge is
-                # written, or that sends an answer twice, would else turn a good charge into an unknown one
-                # and lock the order. A handshake costs less than that.
-                max_connections=max_connections,
-                max_keepalive_connections=0,
-            ),
+        # A connection for each request: a peer that closes an idle connection just as a charge is written, or
+        # that sends an answer twice, would else turn a good charge into an unknown one and lock the order. A
+        # handshake costs less than that.
+        self._wire = wire or GuardedWire(
+            ssl.create_default_context(cafile=ca_file)
+            if ca_file
+            else httpx.create_ssl_context(trust_env=False),
+            max_connections,
+            tuple(networks) or None,
+            pins,
+            check_addresses=public_only or bool(networks),
         )
         self._closed = False
 
-    async def post(self, path: str, body: FormBody, deadline_s: float) -> Posted:
+    async def post(
+        self, path: str, body: Body, deadline_s: float, headers: Mapping[str, str] | None = None
+    ) -> Posted:
         """Send `body` and wait for the whole answer. Never raises for the network. Wipes `body`."""
         if self._closed:
             body.wipe()
@@ -178,12 +205,12 @@ class Transport:
         stream = _BodyStream(body)
         watch = _Watch()
         try:
-            word, answered = await self._try(path, stream, watch, len(body), deadline_s)
+            word, answered = await self._try(path, stream, watch, len(body), deadline_s, headers or {})
         finally:
             body.wipe()
         if answered is not None:
             return answered
-        if word in ("connect", "connect_timeout", "tls", "pool_timeout"):
+        if word in _UNSENT:
             return NotSent(word)
         return Lost(word) if watch.sending or stream.started else NotSent(word)
 
@@ -193,7 +220,13 @@ class Transport:
         await self._wire.aclose()
 
     async def _try(
-        self, path: str, stream: _BodyStream, watch: _Watch, length: int, deadline_s: float
+        self,
+        path: str,
+        stream: _BodyStream,
+        watch: _Watch,
+        length: int,
+        deadline_s: float,
+        headers: Mapping[str, str],
     ) -> tuple[str, Answered | None]:
         request = httpx.Request(
             "POST",
@@ -205,6 +238,7 @@ class Transport:
                 "Accept": "*/*",
                 "Accept-Encoding": "identity",
                 "User-Agent": "sipivr",
+                **headers,
             },
             stream=stream,
             extensions={
@@ -238,11 +272,20 @@ class Transport:
             received += chunk
             if len(received) > MAX_ANSWER_BYTES:
                 return "too_long", None
-        return "", Answered(response.status_code, bytes(received))
+        return "", Answered(response.status_code, bytes(received), _signature_headers(response.headers))
+
+
+def _signature_headers(headers: httpx.Headers) -> dict[str, str]:
+    return {
+        name: headers[name] for name in ("content-digest", "signature-input", "signature") if name in headers
+    }
 
 
 def _word(exc: BaseException) -> str:
     if isinstance(exc, httpx.ConnectError):
+        # Our own words for what `network` found; never text from the wire.
+        if str(exc) in (ADDRESS_REFUSED, PIN_MISMATCH, "tls"):
+            return str(exc)
         return "tls" if _caused_by_tls(exc) else "connect"
     kinds: tuple[tuple[type[BaseException], str], ...] = (
         (httpx.PoolTimeout, "pool_timeout"),

@@ -23,7 +23,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--ledger", type=Path, required=True, help="SQLite file; made if it is not there")
     parser.add_argument(
-        "--config", type=Path, help="TOML: shops, latency_s, slow_s, hidden_s, trickle_s, control_token"
+        "--config",
+        type=Path,
+        help="TOML: shops, sites, latency_s, slow_s, hidden_s, trickle_s, control_token",
     )
     return parser.parse_args(argv)
 

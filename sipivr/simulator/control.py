@@ -6,11 +6,14 @@ import asyncio
 import json
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import parse_qs
 
 from sipivr.simulator.faults import BadFault, Faults
 from sipivr.simulator.ledger import Ledger
+from sipivr.simulator.page import ledger_page
+from sipivr.simulator.results import Clock
 from sipivr.simulator.server import Reply, Request
 
 
@@ -21,12 +24,23 @@ class Control:
         ledger: Read only here.
         faults: Shared with the calls.
         token: If set, every request needs it as a bearer token.
+        clock: Of the gateway; can be moved.
+        token_key: PEM and hash of the key that cards are encrypted to for a token.
     """
 
-    def __init__(self, ledger: Ledger, faults: Faults, token: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        faults: Faults,
+        token: str,
+        clock: Clock,
+        token_key: Callable[[], tuple[str, str]],
+    ) -> None:
         self._ledger = ledger
         self._faults = faults
         self._token = token
+        self._clock = clock
+        self._token_key = token_key
         self._arrived: Counter[str] = Counter()
         self._arrival: Final = asyncio.Condition()
 
@@ -46,9 +60,23 @@ class Control:
             return await self._wait(request)
         if (request.method, path) == ("GET", "/ledger"):
             return _json(self._ledger.as_json())
+        if (request.method, path) in (("GET", ""), ("GET", "/")):
+            return Reply(ledger_page(self._ledger.as_json()), 200, "text/html; charset=utf-8")
+        if (request.method, path) == ("GET", "/token-key"):
+            pem, key_hash = self._token_key()
+            return _json({"public_key": pem, "key_hash": key_hash})
+        if (request.method, path) == ("POST", "/clock"):
+            return self._move(request)
         if path == "/faults":
             return self._fault(request)
         return _json({"error": "not found"}, 404)
+
+    def _move(self, request: Request) -> Reply:
+        try:
+            self._clock.offset_s = float(json.loads(request.body)["offset_s"])
+        except (ValueError, KeyError, TypeError):
+            return _json({"error": "offset_s: seconds"}, 400)
+        return _json({"offset_s": self._clock.offset_s})
 
     def _fault(self, request: Request) -> Reply:
         if request.method == "DELETE":

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 JST: Final = dt.timezone(dt.timedelta(hours=9), "JST")
 
 _ORDER_ID: Final = re.compile(r"[A-Za-z0-9-]*", re.ASCII)
+_MEMBER_ID: Final = re.compile(r"[A-Za-z0-9@._-]+", re.ASCII)
 _ENTRY_JOBS: Final = ("CHECK", "AUTH", "CAPTURE", "SAUTH")
 _ALTER_JOBS: Final = ("SALES", "VOID", "RETURN", "RETURNX", "AUTH", "CAPTURE")
 
@@ -180,6 +181,58 @@ def alter_job_errors(fields: dict[str, str]) -> list[str]:
     if not job:
         return ["E01050001"]
     return [] if job in _ALTER_JOBS else ["E01050002"]
+
+
+def change_job_errors(fields: dict[str, str]) -> list[str]:
+    """Check ChangeTran's JobCd."""
+    job = fields.get("JobCd", "")
+    if not job:
+        return ["E01050001"]
+    return [] if job in ("AUTH", "CAPTURE", "SAUTH") else ["E01050002"]
+
+
+def site_errors(fields: dict[str, str], sites: dict[str, str]) -> list[str]:
+    """Check SiteID and SitePass."""
+    site_id, site_pass = fields.get("SiteID", ""), fields.get("SitePass", "")
+    errors = []
+    if not site_id:
+        errors.append("E01190001")
+    elif len(site_id) > 13:
+        errors.append("E01190008")
+    if not site_pass:
+        errors.append("E01200001")
+    elif len(site_pass) > 20:
+        errors.append("E01200008")
+    if not errors and site_id not in sites:
+        errors.append("E01210002")
+    elif not errors and sites[site_id] != site_pass:
+        errors.append("E01200007")
+    return errors
+
+
+def member_errors(fields: dict[str, str]) -> list[str]:
+    """Check MemberID and the lengths of MemberName, HolderName and CardName."""
+    member = fields.get("MemberID", "")
+    if not member:
+        return ["E01220001"]
+    if len(member) > 60:
+        return ["E01220005"]
+    if not _MEMBER_ID.fullmatch(member):
+        return ["E01220008"]
+    lengths = (
+        ("MemberName", 50, "E01310007"),
+        ("HolderName", 50, "E01650012"),
+        ("CardName", 10, "E01640010"),
+    )
+    return [code for name, most, code in lengths if len(fields.get(name, "")) > most]
+
+
+def card_sequence_errors(fields: dict[str, str]) -> list[str]:
+    """Check CardSeq."""
+    sequence = fields.get("CardSeq", "")
+    if not sequence:
+        return ["E01230001"]
+    return [] if _digits(sequence) and len(sequence) <= 4 else ["E01230006"]
 
 
 def luhn_holds(number: str) -> bool:

@@ -18,6 +18,7 @@ PREFIXES: Final = {
     "mer": "merchant",
     "num": "number",
     "con": "connector",
+    "cpr": "connector proposal",
     "shop": "shop",
     "trk": "trunk",
     "prn": "principal",
@@ -25,6 +26,7 @@ PREFIXES: Final = {
     "call": "call",
     "leg": "leg",
     "pay": "payment",
+    "chg": "change of a payment",
     "evt": "event",
 }
 

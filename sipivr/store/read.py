@@ -33,6 +33,7 @@ from sipivr.store.records import (
     Merchant,
     Number,
     Payment,
+    PaymentChange,
     PaymentSession,
     PaymentStatus,
     Principal,
@@ -292,6 +293,31 @@ def open_intents(db: Database) -> tuple[Payment, ...]:
     return _all(db, rows.payment, rows.PAYMENT + where, [])
 
 
+def lately_not_charged(db: Database, since: str) -> tuple[Payment, ...]:
+    """Payments closed as not charged since then whose ExecTran may have been sent, and that were not voided since."""
+    where = (
+        " WHERE closed_at > ? AND status = 'not_charged' AND executed_at IS NOT NULL"
+        " AND error_category IS NOT 'late_approval_voided' ORDER BY closed_at"
+    )
+    return _all(db, rows.payment, rows.PAYMENT + where, [since])
+
+
+def payment_change(db: Database, id: str, merchant: str | None = None) -> PaymentChange | None:
+    """One change of a payment, only if it is the merchant's when one is given."""
+    return _owned(_one(db, rows.payment_change, rows.PAYMENT_CHANGE + " WHERE id = ?", [id]), merchant)
+
+
+def payment_changes(db: Database, payment: str) -> tuple[PaymentChange, ...]:
+    """The changes of a payment, oldest first."""
+    return _all(db, rows.payment_change, rows.PAYMENT_CHANGE + " WHERE payment = ? ORDER BY id", [payment])
+
+
+def open_changes(db: Database) -> tuple[PaymentChange, ...]:
+    """Every change without an outcome, oldest first."""
+    where = " WHERE status IN ('pending', 'sent', 'unknown') ORDER BY id"
+    return _all(db, rows.payment_change, rows.PAYMENT_CHANGE + where, [])
+
+
 def events_after(
     db: Database, sequence: int, *, merchant: str | None = None, limit: int = MAX_LIMIT
 ) -> tuple[EventRecord, ...]:
@@ -362,7 +388,7 @@ def _all(db: Database, build: Callable[[rows.Row], T], sql: str, parameters: lis
     return tuple(build(row) for row in db.execute(sql, parameters).fetchall())
 
 
-Owned = TypeVar("Owned", Shop, PaymentSession, Call, Payment, EventRecord)
+Owned = TypeVar("Owned", Shop, PaymentSession, Call, Payment, PaymentChange, EventRecord)
 
 
 def _owned(value: Owned | None, merchant: str | None) -> Owned | None:

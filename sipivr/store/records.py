@@ -197,6 +197,34 @@ class Connector:
     url: str
     mode: Mode
     active: bool
+    tls_pin: str | None = None
+    """SHA-256 of public keys that the host may show, hexadecimal, separated by commas; None: any that TLS accepts."""
+    networks: tuple[str, ...] = ()
+    """Addresses that the host may have; none: any that its kind allows."""
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The pinned keys."""
+        return tuple(self.tls_pin.split(",")) if self.tls_pin else ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorProposal:
+    """A connector as one administrator proposes it; `decision` is `confirmed`, `rejected` or None."""
+
+    id: str
+    connector: str
+    kind: str
+    url: str
+    mode: Mode
+    pins: tuple[str, ...]
+    networks: tuple[str, ...]
+    active: bool
+    proposed_by: str
+    proposed_at: str
+    decided_by: str | None = None
+    decided_at: str | None = None
+    decision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +408,55 @@ class Payment:
     executed_at: str | None
     closed_at: str | None
     version: int
+
+
+class ChangeKind(enum.StrEnum):
+    """What is done with a payment after its charge."""
+
+    SETTLE = "settle"
+    VOID = "void"
+    REFUND = "refund"
+    AMOUNT = "amount"
+
+
+class ChangeStatus(enum.StrEnum):
+    """Where a change of a payment stands."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    UNKNOWN = "unknown"
+    DONE = "done"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentChange:
+    """A change of a payment. `amount` is what a refund gives back (None: all) or what the payment shall be."""
+
+    id: str
+    payment: str
+    merchant: str
+    kind: ChangeKind
+    amount: int | None
+    amount_before: int
+    status: ChangeStatus
+    job: str | None
+    error_codes: tuple[str, ...]
+    reason: str | None
+    requested_by: str
+    created_at: str
+    sent_at: str | None
+    closed_at: str | None
+    version: int
+
+    @property
+    def new_amount(self) -> int:
+        """What the payment's amount is once this is done."""
+        if self.kind is ChangeKind.AMOUNT and self.amount is not None:
+            return self.amount
+        if self.kind is ChangeKind.REFUND and self.amount is not None:
+            return self.amount_before - self.amount
+        return self.amount_before
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from sipivr.store import number_rules, trunk_rules
 from sipivr.store.errors import Invalid
 from sipivr.store.number_rules import NumberRules
@@ -16,6 +18,8 @@ from sipivr.store.records import (
     Call,
     CallerNumber,
     CallStatus,
+    ChangeKind,
+    ChangeStatus,
     Connector,
     EventRecord,
     LadderEntry,
@@ -26,6 +30,7 @@ from sipivr.store.records import (
     Number,
     NumberUse,
     Payment,
+    PaymentChange,
     PaymentSession,
     PaymentStatus,
     Principal,
@@ -65,6 +70,7 @@ CALLER_NUMBER: Final = _select(
 #: The same as a table, in which an id can be asked for.
 CALLER_NUMBERS: Final = f"SELECT * FROM ({CALLER_NUMBER})"  # noqa: S608 - our own names
 CONNECTOR: Final = _select(Connector, "connector")
+PAYMENT_CHANGE: Final = _select(PaymentChange, "payment_change")
 SHOP: Final = _select(Shop, "shop")
 TRUNK: Final = _select(Trunk, "trunk", rules="options")
 PRINCIPAL: Final = _select(Principal, "principal")
@@ -127,7 +133,27 @@ def caller_number(row: Row) -> CallerNumber:
 def connector(row: Row) -> Connector:
     """A row of `CONNECTOR`."""
     values = _fields(Connector, row)
-    return Connector(**values | {"mode": Mode(values["mode"]), "active": bool(values["active"])})
+    return Connector(
+        **values
+        | {
+            "mode": Mode(values["mode"]),
+            "active": bool(values["active"]),
+            "networks": tuple(msgspec.json.decode(values["networks"])),
+        }
+    )
+
+
+def payment_change(row: Row) -> PaymentChange:
+    """A row of `PAYMENT_CHANGE`."""
+    values = _fields(PaymentChange, row)
+    return PaymentChange(
+        **values
+        | {
+            "kind": ChangeKind(values["kind"]),
+            "status": ChangeStatus(values["status"]),
+            "error_codes": tuple(msgspec.json.decode(values["error_codes"])),
+        }
+    )
 
 
 def shop(row: Row) -> Shop:

@@ -386,6 +386,59 @@ def m0008_number_rules(db: Database) -> None:
     db.executescript("ALTER TABLE number ADD COLUMN rules TEXT NOT NULL DEFAULT '{}';")
 
 
+@migrations()
+def m0009_connector_proposals(db: Database) -> None:
+    """Where a card may go is proposed by one platform administrator and confirmed by another."""
+    db.executescript("""
+        ALTER TABLE connector ADD COLUMN networks TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(networks));
+        CREATE TABLE connector_proposal (
+            id TEXT PRIMARY KEY,
+            connector TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            url TEXT NOT NULL,
+            mode TEXT NOT NULL CHECK (mode IN ('test', 'live')),
+            tls_pin TEXT,
+            networks TEXT NOT NULL CHECK (json_valid(networks)),
+            active INTEGER NOT NULL CHECK (active IN (0, 1)),
+            proposed_by TEXT NOT NULL,
+            proposed_at TEXT NOT NULL,
+            decided_by TEXT,
+            decided_at TEXT,
+            decision TEXT CHECK (decision IN ('confirmed', 'rejected')),
+            CHECK ((decision IS NULL) = (decided_by IS NULL)),
+            CHECK (decision IS NOT 'confirmed' OR decided_by <> proposed_by)
+        ) STRICT;
+        CREATE INDEX connector_proposal_waiting ON connector_proposal (proposed_at) WHERE decision IS NULL;
+    """)
+
+
+@migrations()
+def m0010_payment_changes(db: Database) -> None:
+    """What is done with a payment after its charge."""
+    db.executescript("""
+        CREATE TABLE payment_change (
+            id TEXT PRIMARY KEY,
+            payment TEXT NOT NULL REFERENCES payment (id),
+            merchant TEXT NOT NULL REFERENCES merchant (id),
+            kind TEXT NOT NULL CHECK (kind IN ('settle', 'void', 'refund', 'amount')),
+            amount INTEGER CHECK (amount > 0),
+            amount_before INTEGER NOT NULL,
+            status TEXT NOT NULL CHECK (status IN ('pending', 'sent', 'unknown', 'done', 'refused')),
+            job TEXT,
+            error_codes TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(error_codes)),
+            reason TEXT,
+            requested_by TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            sent_at TEXT,
+            closed_at TEXT,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT;
+        CREATE UNIQUE INDEX payment_change_open ON payment_change (payment)
+            WHERE status IN ('pending', 'sent', 'unknown');
+        CREATE INDEX payment_change_payment ON payment_change (payment, id);
+    """)
+
+
 def migrate(db: Database) -> tuple[str, ...]:
     """Applies what is missing and returns its names.
 

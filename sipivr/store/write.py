@@ -38,8 +38,18 @@ Signatures::
     payment_closed(store, *, payment, status, approval_number=None, transaction_id=None, forward=None,
                    error_codes=(), error_category=None, final=False, now=None) -> Payment
 
+    begin_change(store, actor, *, payment, kind, amount=None, merchant=None, now=None) -> PaymentChange
+    change_sent(store, *, change, job, now=None) -> PaymentChange       # before the first byte
+    change_unknown(store, *, change, codes=(), now=None) -> PaymentChange
+    change_closed(store, *, change, done, codes=(), reason=None, now=None) -> PaymentChange
+    late_approval(store, *, payment, approval_number, transaction_id, forward, now=None) -> LateDecision
+    late_approval_voided(store, *, payment, now=None) -> Payment
+
     put_merchant, put_number, put_connector, put_shop, put_trunk, put_principal (store, actor, *, …, id=None)
     set_number_rules(store, actor, *, number, rules, merchant=None, now=None) -> Number
+    propose_connector(store, actor, *, kind, url, mode, pins=(), networks=(), active=True, connector=None,
+                      now=None) -> ConnectorProposal
+    decide_connector(store, actor, *, proposal, confirm, now=None) -> ConnectorProposal
     set_masks(store, actor, *, merchant, mask=None, bridge_mask=None, now=None) -> Merchant
     allow_clamp(store, actor, *, merchant, allowed, now=None) -> Merchant
     allow_caller(store, actor, *, merchant, e164, now=None) -> CallerNumber
@@ -67,8 +77,11 @@ from sipivr.store.calls import (
     leg_started,
 )
 from sipivr.store.claims import claim_identification_number, claim_session, release_claim
+from sipivr.store.connectors import decide_connector, propose_connector
 from sipivr.store.database import WritableStore, open_writable
 from sipivr.store.identifiers import new_id
+from sipivr.store.late_approvals import late_approval, late_approval_voided
+from sipivr.store.payment_changes import begin_change, change_closed, change_sent, change_unknown
 from sipivr.store.payments import (
     begin_payment,
     payment_closed,
@@ -106,6 +119,7 @@ __all__ = [
     "allow_caller",
     "allow_clamp",
     "apply_retention",
+    "begin_change",
     "begin_payment",
     "block_caller",
     "call_answered",
@@ -115,14 +129,20 @@ __all__ = [
     "cancel_session",
     "capture_ended",
     "capture_started",
+    "change_closed",
+    "change_sent",
+    "change_unknown",
     "claim_identification_number",
     "claim_session",
     "create_payment_session",
     "deactivate_principal",
+    "decide_connector",
     "disallow_caller",
     "expire_sessions",
     "interrupt_calls",
     "issue_identification_number",
+    "late_approval",
+    "late_approval_voided",
     "leg_changed",
     "leg_started",
     "new_id",
@@ -131,6 +151,7 @@ __all__ = [
     "payment_entered",
     "payment_executing",
     "payment_unknown",
+    "propose_connector",
     "put_connector",
     "put_merchant",
     "put_number",

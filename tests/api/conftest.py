@@ -45,6 +45,8 @@ ALL_SCOPES = (
     "calls:read",
     "calls:write",
     "payments:read",
+    "payments:write",
+    "refunds:write",
     "events:read",
     "shops:read",
     "numbers:read",

@@ -10,7 +10,7 @@ from sipivr.control.commands import Commands, Result
 from sipivr.control.messages import AnyCommand, ProgressNotice
 from sipivr.control.server import ControlServer
 from sipivr.store import read
-from sipivr.store.records import Call, PaymentSession, Principal
+from sipivr.store.records import Call, PaymentChange, PaymentSession, Principal
 from sipivr.store.writer import StoreWriter
 
 
@@ -70,6 +70,16 @@ class NoCalls:
         return state | sound
 
 
+class Changes:
+    """Takes changes of payments and leaves them pending."""
+
+    def __init__(self) -> None:
+        self.started: list[PaymentChange] = []
+
+    def start(self, change: PaymentChange, /) -> None:
+        self.started.append(change)
+
+
 class SwitchEnd:
     """Starts, stops and watches; `commands` are all that arrived, `delay_s` makes each take its time."""
 
@@ -77,7 +87,8 @@ class SwitchEnd:
         self.commands: list[AnyCommand] = []
         self.delay_s = 0.0
         self.calls = NoCalls()
-        self._carry_out = Commands(writer, Directory(paths), self.calls)
+        self.changes = Changes()
+        self._carry_out = Commands(writer, Directory(paths), self.calls, self.changes)
         self._path = paths.control_socket
         self._server: ControlServer | None = None
 

@@ -43,7 +43,12 @@ async def test_strange_values_get_documented_answers(world: World, strange: str)
 @pytest.mark.parametrize("content", BODIES, ids=repr)
 async def test_strange_bodies_get_documented_answers(world: World, content: bytes):
     document = (await world.nobody.get("/openapi.json")).json()
-    ids = {"session_id": world.session_a, "call_id": world.call_a, "key_id": "key_none"}
+    ids = {
+        "session_id": world.session_a,
+        "call_id": world.call_a,
+        "payment_id": world.payment_a,
+        "key_id": "key_none",
+    }
     for method, template, operation in _operations(document):
         if method != "POST":
             continue

@@ -84,6 +84,7 @@ class Walk(RuleBasedStateMachine):
         MET["steps"] += 1
         stage, call = self.stage, self.stage.call
         stage.loop.settle()
+        self._look_for_quiet()
         self.capturing = call.conversation is not None
         self.attached |= self.capturing
         assert not stage.rooms.faults, stage.rooms.faults
@@ -242,6 +243,7 @@ class Walk(RuleBasedStateMachine):
         if self._worker.closed or not self.stage.customer.up:
             return
         self._ear.playing = None
+        self._look_for_quiet()
         self.told_at = None
         self.stage.do(self._die)
         self.check()

@@ -15,7 +15,7 @@ from sipivr.control.commands import Commands
 from sipivr.control.messages import AnyCommand, Reply
 from sipivr.control.server import ControlServer
 from sipivr.store import read, write
-from sipivr.store.records import SYSTEM, Call, PaymentSession, Principal, Role
+from sipivr.store.records import SYSTEM, Call, PaymentChange, PaymentSession, Principal, Role
 from sipivr.store.writer import StoreWriter
 from tests.store.world import World, build
 
@@ -38,6 +38,7 @@ class Directory:
 class FakeCalls:
     hung_up: list[str] = field(default_factory=list)
     canceled: list[tuple[str, str]] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
     running: bool = True
     target: str | None = None
     claimed_by: str | None = None
@@ -71,6 +72,9 @@ class FakeCalls:
 
     async def session_canceled(self, session: str, call: str, /) -> None:
         self.canceled.append((session, call))
+
+    def start(self, change: PaymentChange, /) -> None:
+        self.changed.append(change.id)
 
     def status(self) -> Mapping[str, str | int | bool]:
         return {"node": "n1", "calls": 3, "draining": False}
@@ -106,6 +110,8 @@ async def switch(tmp_path: Path) -> AsyncIterator[Switch]:
         "caller_numbers:write",
         "numbers:write",
         "platform:write",
+        "payments:write",
+        "refunds:write",
         "api_keys:write",
     )
     made = {
@@ -137,7 +143,7 @@ async def switch(tmp_path: Path) -> AsyncIterator[Switch]:
         )
         await writer.start()
         calls = FakeCalls()
-        commands = Commands(writer, Directory(reader), calls)
+        commands = Commands(writer, Directory(reader), calls, calls)
         server = ControlServer(path, commands)
         servers.append(server)
         await server.start()

@@ -10,19 +10,32 @@ from sipivr.control.messages import (
     AllowClamp,
     AnyCommand,
     CancelPaymentSession,
+    ChangePayment,
     CreatePaymentSession,
     DeactivatePrincipal,
+    DecideConnector,
     DisallowCaller,
     ErrorCode,
+    GiveBackPayment,
     HangUpCall,
     IssueIdentificationNumber,
     Ping,
+    ProposeConnector,
     RegisterPrincipal,
     Reply,
     SetMasks,
 )
 from sipivr.store import read, write
-from sipivr.store.records import SYSTEM, Mask, Merchant, Mode, PaymentSession, Role, SessionStatus
+from sipivr.store.records import (
+    SYSTEM,
+    Mask,
+    Merchant,
+    Mode,
+    PaymentSession,
+    PaymentStatus,
+    Role,
+    SessionStatus,
+)
 from tests.control.conftest import Switch
 
 
@@ -155,8 +168,66 @@ async def test_who_may_not_gets_forbidden_whatever_the_object(switch: Switch, st
         AllowCaller(principal=principal, number="+81312340009"),
         DisallowCaller(principal=principal, caller="cn_none"),
         AllowClamp(principal=principal, merchant=switch.world.merchant, allowed=True),
+        ChangePayment(principal=principal, payment="pay_none", kind="settle"),
+        GiveBackPayment(principal=principal, payment="pay_none", kind="refund"),
     ):
         assert (await switch.ask(command)).error is ErrorCode.FORBIDDEN
+
+
+async def test_where_a_card_goes_is_the_platform_s_alone_and_takes_two(switch: Switch) -> None:
+    for principal in ("prn_boss", switch.key, switch.operator, switch.other):
+        for command in (
+            ProposeConnector(principal=principal, kind="gmo", url="https://evil.example", mode=Mode.TEST),
+            DecideConnector(principal=principal, proposal="cpr_x", confirm=True),
+        ):
+            assert (await switch.ask(command)).error is ErrorCode.FORBIDDEN
+    second = write.put_principal(
+        switch.world.store,
+        SYSTEM,
+        role=Role.PLATFORM,
+        merchant=None,
+        name="second",
+        permissions=("platform:write",),
+    )
+    asked = ProposeConnector(
+        principal="prn_carrier", kind="gmo", url="https://p01.example.jp", mode=Mode.TEST, pins=("a" * 64,)
+    )
+    proposed = (await switch.ask(asked)).result
+    assert proposed is not None
+    proposal = str(proposed["proposal"])
+    alone = await switch.ask(DecideConnector(principal="prn_carrier", proposal=proposal, confirm=True))
+    assert alone.error is ErrorCode.CONFLICT
+    assert read.connector(switch.world.store.db, str(proposed["connector"])) is None
+    both = await switch.ask(DecideConnector(principal=second.id, proposal=proposal, confirm=True))
+    assert both.result is not None
+    connector = read.connector(switch.world.store.db, str(proposed["connector"]))
+    assert connector is not None
+    assert (connector.url, connector.pins) == ("https://p01.example.jp", ("a" * 64,))
+
+
+async def test_payments_are_changed_by_administrators_and_keys_of_their_merchant(switch: Switch) -> None:
+    def ask(principal: str, kind: str = "void") -> GiveBackPayment:
+        return GiveBackPayment(principal=principal, payment=payment, kind=kind)  # type: ignore[arg-type]
+
+    session = await created(switch, switch.key)
+    call = await claimed(switch, session)
+    payment = (
+        await switch.writer.run(
+            write.begin_payment, session=session.id, call=call, brand="visa", last4="1111"
+        )
+    ).id
+    assert (await switch.ask(ask(switch.key))).error is ErrorCode.CONFLICT  # not charged yet
+    await switch.writer.run(write.payment_entered, payment=payment, access_id="a" * 32, access_pass="b" * 32)
+    await switch.writer.run(write.payment_executing, payment=payment)
+    await switch.writer.run(write.payment_closed, payment=payment, status=PaymentStatus.APPROVED)
+    assert (await switch.ask(ask(switch.operator))).error is ErrorCode.FORBIDDEN
+    assert (await switch.ask(ask(switch.other))).error is ErrorCode.NOT_FOUND
+    assert (await switch.ask(ask("prn_carrier"))).error is ErrorCode.FORBIDDEN
+    done = await switch.ask(ask(switch.key))
+    assert done.result is not None
+    assert switch.calls.changed == [done.result["change"]]
+    again = await switch.ask(ask("prn_boss", "refund"))
+    assert (again.error, again.related) == (ErrorCode.CONFLICT, done.result["change"])
 
 
 async def test_operators_command_their_own_sessions_and_calls(switch: Switch) -> None:

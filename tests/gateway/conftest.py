@@ -20,8 +20,10 @@ from cryptography.x509.oid import NameOID
 from sipivr.card import Card, ExpiryEntry, PANEntry, SecurityCodeEntry
 from sipivr.gateway.gmo import GMOGateway, GMOSettings
 from sipivr.gateway.port import Job, Order, Secret, ShopAccount
+from sipivr.gateway.registered_cards import SiteAccount
 from tests.gateway.numbers import NUMBERS
 
+SITE = SiteAccount("tsite00000001", Secret("sandsite01"))
 SHOP = ShopAccount("tshop00000001", Secret("sandbox001"))
 
 
@@ -55,6 +57,9 @@ class SimulatorProcess:
 
     def fault(self, **described: object) -> None:
         assert self.client.post("/_simulator/faults", json=described).status_code == 201
+
+    def clock(self, offset_s: float) -> None:
+        assert self.client.post("/_simulator/clock", json={"offset_s": offset_s}).status_code == 200
 
     def clear(self) -> None:
         self.client.delete("/_simulator/faults")
@@ -97,6 +102,7 @@ def simulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simu
 def simulator(simulator_process: SimulatorProcess) -> Iterator[SimulatorProcess]:
     yield simulator_process
     simulator_process.clear()
+    simulator_process.clock(0)
 
 
 @pytest.fixture

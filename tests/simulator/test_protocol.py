@@ -267,3 +267,69 @@ async def test_control_token(tmp_path: Path) -> None:
         ).status_code == 401
     await server.stop()
     ledger.close()
+
+
+async def test_members_and_cards_have_limits(wire: Wire) -> None:
+    site = {"SiteID": "tsite00000001", "SitePass": "sandsite01"}
+    for fields, code in (
+        ({"SiteID": ""}, "E01190001"),
+        ({"SiteID": "x" * 14}, "E01190008"),
+        ({"SitePass": ""}, "E01200001"),
+        ({"SitePass": "x" * 21}, "E01200008"),
+        ({"MemberID": ""}, "E01220001"),
+        ({"MemberID": "x" * 61}, "E01220005"),
+        ({"MemberID": "a b"}, "E01220008"),
+        ({"MemberName": "x" * 51}, "E01310007"),
+    ):
+        asked = {**site, "MemberID": "m", **fields}
+        assert (await wire.ask("SaveMember", **asked))["ErrInfo"] == code
+    await wire.ask("SaveMember", **site, MemberID="m")
+    for fields, code in (
+        ({"CardNo": ""}, "E01170001"),
+        ({"Expire": "3013"}, "E01180008"),
+        ({"HolderName": "x" * 51}, "E01650012"),
+        ({"CardName": "x" * 11}, "E01640010"),
+        ({"CardSeq": "x"}, "E01230006"),
+        ({"CardSeq": "3"}, "E01240002"),
+        ({"Token": "none"}, "EX1000304"),
+    ):
+        asked = {**site, "MemberID": "m", **CARD, **fields}
+        assert (await wire.ask("SaveCard", **asked))["ErrInfo"] == code
+    saved = await wire.raw("SaveCard", **site, MemberID="m", SeqMode="0", **CARD)
+    assert saved == "CardSeq=0&CardNo=*************111&Forward=2a99662"
+    assert (await wire.ask("SearchCard", **site, MemberID="m", SeqMode="0"))["CardNo"] == "*************111"
+    assert (await wire.ask("DeleteCard", **site, MemberID="m", SeqMode="0"))["ErrInfo"] == "E01230001"
+
+
+async def test_amount_is_changed_where_the_job_is_right(wire: Wire) -> None:
+    paid = await wire.pay("o1", "CAPTURE")
+    access = {name: paid[name] for name in ("AccessID", "AccessPass")}
+    for fields, code in (
+        ({"JobCd": "AUTH", "Amount": "5"}, "E11010003"),
+        ({"JobCd": "SALES", "Amount": "5"}, "E01050002"),
+        ({"Amount": "5"}, "E01050001"),
+        ({"JobCd": "CAPTURE"}, "E01060001"),
+        ({"JobCd": "CAPTURE", "Amount": "123456789"}, "E01060005"),
+    ):
+        assert (await wire.ask("ChangeTran", **SHOP, **access, **fields))["ErrInfo"] == code
+    changed = await wire.ask("ChangeTran", **SHOP, **access, JobCd="CAPTURE", Amount="5")
+    assert changed["TranID"] != paid["TranID"]
+    found = await wire.ask("SearchTrade", **SHOP, OrderID="o1")
+    assert (found["Amount"], found["Status"]) == ("5", "CAPTURE")
+
+
+async def test_the_ledger_as_a_page(wire: Wire) -> None:
+    assert "まだありません" in (await wire.client.get("/_simulator")).text
+    await wire.pay("o1")
+    page = (await wire.client.get("/_simulator/")).text
+    assert "visa-approved" in page
+    assert "************1111" in page
+    assert NUMBERS["visa-approved"] not in page
+
+
+async def test_no_id_can_spell_a_test_card(wire: Wire) -> None:
+    # An id is ten digits of time, twelve nines and six digits of chance.
+    assert not [number for number in NUMBERS.values() if "9999" in number]
+    paid = await wire.pay("o1")
+    assert re.fullmatch(r"[0-9]{10}9{12}[0-9]{6}", paid["TranID"])
+    assert not re.search(r"[0-9]{13}", paid["AccessID"] + "-" + paid["AccessPass"])
