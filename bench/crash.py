@@ -22,6 +22,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
@@ -156,7 +157,7 @@ class Payers:
         # Whoever was cut off calls again for the same order.
         await asyncio.gather(*(self._later(n * _STAGGER_S, order) for n, order in enumerate(orders[:2])))
 
-    async def _kill(self, orders: list[str], kind: str, tasks: list[asyncio.Future[None]]) -> None:
+    async def _kill(self, orders: list[str], kind: str, tasks: Sequence[asyncio.Future[None]]) -> None:
         flying = set(self.proxy.active.values()) & set(orders)
         children = self.switch.children()
         victims = {"sipivr": ["main"], "simulator": ["simulator"], "both": ["main", "simulator"]}[kind]
