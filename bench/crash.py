@@ -8,7 +8,7 @@ off tries the same order again. Some charges are hidden by the gateway until the
 
 Then the simulator's ledger, which nobody but the simulator writes, is compared with the switch's, order by order. A
 run in which one of the classes was never hit proves nothing about it, and fails. `--rounds` of `--payments` payments
-each; every fourth round is one of killing.
+each; in every fourth round something strikes all of them: a kill, refused or reset connections.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
@@ -46,7 +47,9 @@ CARDS: Final = (
     CardInHand("5555555555554444", "1230", "123"),
     CardInHand("3530111333300000", "1230", "123"),
 )
+#: What strikes whoever is there, and so has rounds of its own: nothing else is broken meanwhile.
 KILLS: Final = ("sipivr", "simulator", "both")
+STRIKES: Final = (*KILLS, "refused", "connect")
 BROKEN: Final = tuple(f"{call} {boundary}" for call in CALLS for boundary in BOUNDARIES)
 CLASSES: Final = (*BROKEN, "connect", "refused", "hidden", *(f"kill {kind}" for kind in KILLS))
 
@@ -62,7 +65,7 @@ _SETTLE_S: Final = 240.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m bench crash`."""
-    parser.add_argument("--rounds", type=int, default=200, help="of payments; every fourth is one of killing")
+    parser.add_argument("--rounds", type=int, default=200, help="of payments; in every fourth all are struck")
     parser.add_argument("--payments", type=int, default=5, help="payments of a round")
     parser.add_argument(
         "--lines", type=int, default=20, help="telephones at once while connections are broken"
@@ -133,36 +136,40 @@ class Payers:
                 # A question is only asked after a charge whose answer was lost.
                 self.proxy.arm(order_id, "ExecTran", "after_request")
             self.proxy.arm(order_id, name, boundary)
-        elif fault == "connect":
-            self.proxy.cut_next()
-        elif fault == "refused":
-            self._refusing = asyncio.ensure_future(self.proxy.refuse_for(3.0))
         elif fault == "hidden":
             self.proxy.arm(order_id, "ExecTran", "after_request")
             described = {"call": "ExecTran", "kind": "hide", "seconds": HIDDEN_S, "order_id": order_id}
             async with httpx.AsyncClient(base_url=self.switch.simulator_url) as client:
                 (await client.post("/_simulator/faults", json=described)).raise_for_status()
 
-    async def kill_round(self, orders: list[str], kind: str) -> None:
-        """Several pay; once the first request is under way, a random moment later, the process dies."""
+    async def strike_round(self, orders: list[str], kind: str) -> None:
+        """Several pay; once the first request is under way, a random moment later, it strikes."""
         tasks = [asyncio.ensure_future(self._later(n * _STAGGER_S, order)) for n, order in enumerate(orders)]
         if await self.proxy.in_flight(set(orders), 60):
             await asyncio.sleep(random.uniform(0, 0.6))
-            flying = set(self.proxy.active.values()) & set(orders)
-            children = self.switch.children()
-            victims = {"sipivr": ["main"], "simulator": ["simulator"], "both": ["main", "simulator"]}[kind]
-            for victim in victims:
-                if victim in children:
-                    os.kill(children[victim], signal.SIGKILL)
-            self.hits[f"kill {kind}"] += bool(flying)
-            await self._restarted({victim: children.get(victim, 0) for victim in victims})
-            if kind != "simulator":
-                # Nobody is at the other end any more: the customers hang up.
-                for task in tasks:
-                    task.cancel()
+            if kind == "refused":
+                await self.proxy.refuse_for(3.0)
+            elif kind == "connect":
+                self.proxy.cut_next()
+            else:
+                await self._kill(orders, kind, tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
         # Whoever was cut off calls again for the same order.
         await asyncio.gather(*(self._later(n * _STAGGER_S, order) for n, order in enumerate(orders[:2])))
+
+    async def _kill(self, orders: list[str], kind: str, tasks: Sequence[asyncio.Future[None]]) -> None:
+        flying = set(self.proxy.active.values()) & set(orders)
+        children = self.switch.children()
+        victims = {"sipivr": ["main"], "simulator": ["simulator"], "both": ["main", "simulator"]}[kind]
+        for victim in victims:
+            if victim in children:
+                os.kill(children[victim], signal.SIGKILL)
+        self.hits[f"kill {kind}"] += bool(flying)
+        await self._restarted({victim: children.get(victim, 0) for victim in victims})
+        if kind != "simulator":
+            # Nobody is at the other end any more: the customers hang up.
+            for task in tasks:
+                task.cancel()
 
     async def _later(self, seconds: float, order_id: str) -> None:
         await asyncio.sleep(seconds)
@@ -208,8 +215,8 @@ async def _crash(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
             _say(began, f"connections were broken: {dict(proxy.hits)}")
             for number in range(kills):
                 orders = [_order(f"k{number}") for _ in range(args.payments)]
-                await payers.kill_round(orders, KILLS[number % len(KILLS)])
-                _say(began, f"kill {number + 1} of {kills}: {dict(payers.hits)}")
+                await payers.strike_round(orders, STRIKES[number % len(STRIKES)])
+                _say(began, f"strike {number + 1} of {kills}: {STRIKES[number % len(STRIKES)]}")
         verdict = await _settled(switch, switch_db, ledger, began)
         ((refused,),) = rows(switch_db, "SELECT count(*) FROM payment WHERE error_category = 'connect'")
         payers.hits["refused"] += refused
@@ -238,7 +245,7 @@ async def _crash(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 async def _breaking(payers: Payers, payments: int, lines: int) -> None:
     """So many payments, `lines` at once, each with its own break or none."""
-    faults = cycle((*BROKEN, "connect", "refused", "hidden", ""))
+    faults = cycle((*BROKEN, "hidden", ""))
     free = asyncio.Semaphore(lines)
 
     async def one(order_id: str, fault: str) -> None:

@@ -56,7 +56,9 @@ async def _measure(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
         load = _Load(gateway, args.payments)
         began, cpu = time.monotonic(), time.process_time()
         watching = asyncio.ensure_future(_lateness(None))
-        await asyncio.gather(*(load.work() for _ in range(args.in_flight)))
+        # Spread over the time of one payment, as customers are; all in step would be bursts that nobody sees.
+        step_s = 2 * args.latency_ms / 1000 / args.in_flight
+        await asyncio.gather(*(load.work(n * step_s) for n in range(args.in_flight)))
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         watching.cancel()
         busy_ms = await watching
@@ -92,7 +94,8 @@ class _Load:
         self.approved = 0
         self.took_ms: list[float] = []
 
-    async def work(self) -> None:
+    async def work(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
         while self._left > 0:
             self._left -= 1
             self._flying += 1
