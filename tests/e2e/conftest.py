@@ -224,8 +224,11 @@ def plays(scenario: Scenario) -> pytest.MarkDecorator:
     return pytest.mark.plays.with_args(scenario)
 
 
-def desks_planted(planted: Plant, desks: Desks) -> Plant:
-    """`planted`, and a number for each row of `INLINE_NUMBERS`, whose calls go to these desks."""
+def desks_planted(planted: Plant, desks: Desks, *, prefix: str = "") -> Plant:
+    """`planted`, and a number for each row of `INLINE_NUMBERS`, whose calls go to these desks.
+
+    `prefix`: of the desks' names, so that switches do not ring each other's.
+    """
 
     def plant(store: WritableStore) -> None:
         planted(store)
@@ -242,7 +245,7 @@ def desks_planted(planted: Plant, desks: Desks) -> Plant:
         for place, (name, (rung, rules)) in enumerate(INLINE_NUMBERS.items()):
             destinations = [
                 {
-                    "target": desks.uri(desk),
+                    "target": desks.uri(prefix + desk),
                     "trunk": "trk_desks",
                     "ring_s": 3 if desk.startswith("silent") else 20,
                 }
