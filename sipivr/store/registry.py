@@ -295,7 +295,7 @@ def put_trunk(
     Raises:
         Invalid: a network is no address or CIDR, or is everything; a rule is not known or has a wrong value.
     """
-    rules = trunk_rules.read(options or {})
+    trunk_rules.read(options or {})
     kept = []
     for network in networks:
         try:
@@ -312,7 +312,8 @@ def put_trunk(
             "networks": _json(kept),
             "merchant": merchant,
             "trust_identity": trust_identity,
-            "options": _json(rules),
+            # As they were said: what a preset says may change with it.
+            "options": _json(dict(options or {})),
             "srtp": srtp,
             "active": active,
         }

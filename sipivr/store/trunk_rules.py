@@ -52,10 +52,34 @@ class OutgoingFrom(enum.StrEnum):
     CALLED = "called"
 
 
+class Preset(enum.StrEnum):
+    """Kinds of networks whose ways are known."""
+
+    JP_NGN = "jp-ngn"
+    """A Japanese carrier's interconnection: PCMU at 20 ms, keys in band or by event, another number in To of forwarded
+    calls, and contracted numbers only in our From."""
+
+
+PRESETS: Final[Mapping[Preset, Mapping[str, Any]]] = {
+    Preset.JP_NGN: {
+        "codecs": (CodecName.PCMU,),
+        "called_from": (
+            CalledFrom.P_CALLED_PARTY_ID,
+            CalledFrom.REQUEST_URI,
+            CalledFrom.HISTORY_INFO,
+            CalledFrom.DIVERSION,
+            CalledFrom.TO,
+        ),
+        "outgoing_from": OutgoingFrom.CALLED,
+    },
+}
+
+
 class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One trunk's rules.
 
     Attributes:
+        preset: rules of a kind of network, for those that are not said themselves.
         dtmf: how keys come.
         codecs: that are offered and taken, in this order.
         symmetric_rtp: audio may come from another address than SDP says (NAT); the first proven source counts.
@@ -69,6 +93,7 @@ class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             only) the called one.
     """
 
+    preset: Preset | None = None
     dtmf: KeyWay = KeyWay.AUTO
     codecs: Annotated[tuple[CodecName, ...], msgspec.Meta(min_length=1, max_length=2)] = (
         CodecName.PCMU,
@@ -104,6 +129,7 @@ _WORDS: Final[Mapping[str, type[enum.StrEnum]]] = {
     "codecs": CodecName,
     "called_from": CalledFrom,
     "outgoing_from": OutgoingFrom,
+    "preset": Preset,
 }
 
 
@@ -126,4 +152,7 @@ def read(options: Mapping[str, Any]) -> TrunkRules:
         except msgspec.ValidationError as error:
             allowed = f"; allowed: {', '.join(_WORDS[name])}" if name in _WORDS else ""
             raise Invalid(f"options.{name}: {str(error).split(' - at')[0]}{allowed}") from None
-    return msgspec.convert(dict(options), TrunkRules)
+    said = msgspec.convert(dict(options), TrunkRules)
+    if said.preset is None:
+        return said
+    return msgspec.convert({**PRESETS[said.preset], **options}, TrunkRules)

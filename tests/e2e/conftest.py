@@ -50,12 +50,15 @@ INLINE_NUMBERS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "worker": (("desk-worker",), {}),
     "keys": (("desk-keys",), {}),
     "cancel": (("silent-cancel",), {}),
+    "ngn": (("desk-ngn",), {}),
     # These are pointed to where they go when their scenario plays.
     **{
         f"sipp_{name}": ((), {})
         for name in ("hold", "inactive", "address", "delayed", "timer", "refer", "pbx")
     },
 }
+#: Where a carrier with the preset `jp-ngn` calls from.
+NGN_ADDRESS = "127.0.0.5"
 #: A number for transfers of a PBX that can only transfer blindly.
 RETURN_NUMBER = "0312345099"
 RETURN_E164 = "+81312345099"
@@ -241,6 +244,15 @@ def desks_planted(planted: Plant, desks: Desks, *, prefix: str = "") -> Plant:
             merchant="mer_demo",
             options={"proxy": f"127.0.0.1:{desks.port}"},
             active=True,
+        )
+        write.put_trunk(
+            store,
+            SYSTEM,
+            id="trk_ngn",
+            name="NGN",
+            networks=(NGN_ADDRESS,),
+            trust_identity=True,
+            options={"preset": "jp-ngn"},
         )
         for place, (name, (rung, rules)) in enumerate(INLINE_NUMBERS.items()):
             destinations = [

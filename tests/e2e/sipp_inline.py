@@ -138,8 +138,9 @@ async def sipp(
     target: str | None = None,
     service: str = "desk",
     call_id: str | None = None,
+    address: str = "127.0.0.1",
 ) -> AsyncIterator[tuple[asyncio.Task[str], int]]:
-    """Plays a scenario once: to `target` (address:port), or waiting for a call.
+    """Plays a scenario once: to `target` (address:port), or waiting for a call; SIP comes from `address`.
 
     Yields:
         A task that ends with the scenario and gives SIPp's complaint ("" for none), and SIPp's SIP port.
@@ -155,7 +156,7 @@ async def sipp(
         process = await asyncio.create_subprocess_exec(
             "sipp",
             *([target] if target else []),
-            *("-sf", "scenario.xml", "-s", service, "-i", "127.0.0.1", "-p", str(port), "-m", "1"),
+            *("-sf", "scenario.xml", "-s", service, "-i", address, "-p", str(port), "-m", "1"),
             *("-nostdin", "-timeout", "120", "-trace_err", "-mp", str(_rtp_port())),
             *(["-cid_str", call_id] if call_id else []),
             cwd=directory,

@@ -16,7 +16,7 @@ import pytest
 
 from bench.telephone.phone import PhoneCall
 from media.arrays import Int16
-from tests.e2e.conftest import Stage, plays
+from tests.e2e.conftest import NGN_ADDRESS, Stage, plays
 from tests.e2e.sipp_inline import (
     BYE,
     MUSIC_HZ,
@@ -291,3 +291,65 @@ async def test_a_customer_who_gives_up_leaves_nobody_ringing(result: dict[str, A
     assert [leg["ended_at"] is not None for leg in call["legs"]] == [True, True]
     assert (call["answered_at"], call["ended_by"]) == (None, "customer")
     assert result["told"][1]["outcome"] == "no_operator"
+
+
+# -- a Japanese carrier ---------------------------------------------------------------------------------
+
+_TIMER: Final = "Supported: timer\nSession-Expires: 300;refresher=uac\n"
+#: The number that was dialled stands in different places; {number} is E.164 without the plus.
+NGN: Final[dict[str, tuple[str, str, str]]] = {
+    # service of the request-URI, headers, the caller on the desk's display
+    "sip": ("+{number}", "P-Asserted-Identity: <sip:+81312340001@ngn.example;user=phone>\n", "+81312340001"),
+    "tel": (
+        "+{number}",
+        "P-Asserted-Identity: <tel:+81312340001>\nPrivacy: none\n",
+        "+81312340001",
+    ),
+    "private": (
+        "+{number}",
+        "P-Asserted-Identity: <sip:+81312340001@ngn.example;user=phone>\nPrivacy: id\n",
+        "anonymous",
+    ),
+    "forwarded": (
+        "0399990000",
+        "P-Asserted-Identity: <tel:+81312340001>\n"
+        "History-Info: <sip:+{number}@ngn.example>;index=1,<sip:0399990000@ngn.example>;index=1.1\n",
+        "+81312340001",
+    ),
+}
+
+
+async def from_ngn(stage: Stage) -> dict[str, Any]:
+    """One call after another; each refreshes its session by UPDATE."""
+    number = "81" + stage.inline("ngn")[1:]
+    found = {}
+    for name, (service, headers, _) in NGN.items():
+        call_id = f"ngn-{os.urandom(6).hex()}"
+        steps = [
+            request("INVITE", 1, sdp(), first=True, extra=headers.format(number=number) + _TIMER),
+            _RINGING + receive("200") + request("ACK", 1) + pause(1.0),
+            request("UPDATE", 2, extra=_TIMER) + receive("200") + pause(0.5),
+            _LEAVE,
+        ]
+        async with sipp(
+            steps,
+            target=f"127.0.0.1:{stage.switch.sip_port}",
+            service=service.format(number=number),
+            call_id=call_id,
+            address=NGN_ADDRESS,
+        ) as (task, _):
+            operator = await stage.phone.call_at("desk-ngn", 20)
+            complaint = await task
+        found[name] = (complaint, operator.caller, await stage.find_call(call_id))
+    return found
+
+
+@plays(from_ngn)
+@pytest.mark.parametrize("name", NGN)
+async def test_a_japanese_carriers_call_is_understood(result: dict[str, Any], name: str) -> None:
+    complaint, shown, call = result[name]
+    assert complaint == ""
+    assert shown == NGN[name][2]
+    private = name == "private"
+    assert (call["caller"] is None, call["caller_withheld"]) == (private, "private" if private else None)
+    assert [leg["codec"] for leg in call["legs"]] == ["PCMU", "PCMU"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sipivr.store import read, trunk_rules, write
 from sipivr.store.errors import Invalid
 from sipivr.store.records import SYSTEM
-from sipivr.store.trunk_rules import CalledFrom, CodecName, KeyWay, TrunkRules
+from sipivr.store.trunk_rules import CalledFrom, CodecName, KeyWay, OutgoingFrom, TrunkRules
 from tests.store.world import World
 
 
@@ -92,3 +92,14 @@ def test_a_row_that_is_not_understood_is_off_and_says_why(
         (stored,) = read.trunks(world.store.db)
     assert not stored.active
     assert trunk.id in caplog.text and "did you mean dtmf" in caplog.text
+
+
+def test_a_preset_fills_in_what_is_not_said(world: World) -> None:
+    said = {"preset": "jp-ngn", "codecs": ["PCMU", "PCMA"]}
+    write.put_trunk(world.store, SYSTEM, id="trk_ngn", name="NGN", networks=("192.0.2.7",), options=said)
+    (rules,) = [trunk.rules for trunk in read.trunks(world.store.db) if trunk.id == "trk_ngn"]
+    assert rules.outgoing_from is OutgoingFrom.CALLED
+    assert rules.codecs == (CodecName.PCMU, CodecName.PCMA)
+    assert trunk_rules.read({"preset": "jp-ngn"}).codecs == (CodecName.PCMU,)
+    with pytest.raises(Invalid, match="allowed: jp-ngn"):
+        trunk_rules.read({"preset": "ngn"})
