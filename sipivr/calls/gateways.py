@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from sipivr.config import ConfigError
 from sipivr.gateway.full import FullGateway
 from sipivr.gateway.port import Secret, ShopAccount
 from sipivr.store.records import Connector, Payment, Shop
@@ -69,7 +70,10 @@ class StoredGateways:
             raise ConnectorUnusable(f"connector {shop.connector} of shop {shop.id} is missing or off")
         gateway = self._gateways.get(connector)
         if gateway is None:
-            gateway = self._gateways[connector] = self._make(connector)
+            try:
+                gateway = self._gateways[connector] = self._make(connector)
+            except (ValueError, ConfigError) as error:
+                raise ConnectorUnusable(f"connector {connector.id} cannot be used: {error}") from None
         return gateway
 
     def account(self, shop: Shop) -> ShopAccount:
