@@ -278,7 +278,8 @@ class Transmitter:
                 replaces = sender.replaces_audio
                 packet = sender.packet(int(self._timestamp[row]))
                 if packet is not None:
-                    self._sequence[row] += np.uint16(1)
+                    # An addition of numpy's would warn where the number goes round.
+                    self._sequence[row] = (int(self._sequence[row]) + 1) & 0xFFFF
                     head = header(
                         event_type,
                         int(self._sequence[row]),
