@@ -165,6 +165,9 @@ async def house(settings: Settings, paths: Paths) -> AsyncIterator[Switchboard]:
         readiness.ready(sip=",".join(f"{kind.lower()}:{host}:{port}" for kind, host, port in agent.listening))
         yield board
         agent.edge.refuse_new("draining")
+        log.info(
+            "no new calls; %d running ones have %d s to finish", len(board.calls), settings.calls.drain_s
+        )
         await board.drain(settings.calls.drain_s)
         await agent.stop()
         await services.recorded(FLUSH_S)

@@ -95,6 +95,7 @@ async def told_to_stop(stage: Stage) -> dict[str, Any]:
             assert await pair.capture(await own.session(language="en")) == 200
             await own.capture_open(pair.customer)
         stopping = asyncio.create_task(own.switch.stop())
+        await draining(own)
         late = await own.dial(own.inline("paid"))
         refused = await late.ended(10)
         causes = [await pair.customer.ended(20) for pair in pairs]
@@ -112,6 +113,13 @@ async def told_to_stop(stage: Stage) -> dict[str, Any]:
         "sessions": open_,
         "legs": legs,
     }
+
+
+async def draining(stage: Stage) -> None:
+    """Waits until the switch has understood."""
+    async with asyncio.timeout(20):
+        while "no new calls; 10 running ones" not in stage.switch.log_tail(200):
+            await asyncio.sleep(0.05)
 
 
 @plays(told_to_stop)
