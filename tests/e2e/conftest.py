@@ -50,6 +50,7 @@ INLINE_NUMBERS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "worker": (("desk-worker",), {}),
     "keys": (("desk-keys",), {}),
     "cancel": (("silent-cancel",), {}),
+    "masks": (("desk-masks",), {}),
     "ngn": (("desk-ngn",), {}),
     # These are pointed to where they go when their scenario plays.
     **{

@@ -289,6 +289,35 @@ async def test_a_customer_taken_back_keys_on_and_nobody_reads_it(
     assert len(await stage.charges(result["session"])) == 1
 
 
+MASKS = ("silence", "comfort_noise", "tone", "scramble")
+
+
+async def masked(stage: Stage) -> dict[str, Any]:
+    """One capture after another on one call, each with another mask; a card is keyed in each, and taken back."""
+    pair = await connect(stage, "masks")
+    found: dict[str, Any] = {}
+    for mask in MASKS:
+        await pair.capture(await stage.session(language="en", mask=mask))
+        await stage.until("SELECT 1 FROM call WHERE id = ? AND status = 'capturing'", pair.id, timeout_s=30)
+        mark = len(pair.operator.heard.samples)
+        await pair.customer.key(VISA.number, KeyWay.INBAND)
+        await pair.command("take_back")
+        await pair.closed()
+        heard = pair.operator.heard.samples[mark:]
+        found[mask] = (keys_read(heard), int(np.abs(heard.astype(np.int32)).max()))
+    return {"masks": found, "said": keys_read(pair.customer.said.samples), "call": await pair.part()}
+
+
+@plays(masked)
+@pytest.mark.parametrize("mask", MASKS)
+async def test_no_mask_lets_a_decoder_read_a_key(result: dict[str, Any], mask: str) -> None:
+    read, loudest = result["masks"][mask]
+    assert read == []
+    if mask != "scramble":  # what is left there of tones alone is its own affair
+        assert (loudest == 0) is (mask == "silence"), loudest
+    assert len(result["said"]) >= 60, "the customer's tones must be there to be hidden"
+
+
 async def keyed_in_talk(stage: Stage) -> dict[str, Any]:
     """A card keyed before anything is captured."""
     pair = await connect(stage, "keys")
