@@ -301,10 +301,13 @@ async def masked(stage: Stage) -> dict[str, Any]:
         await stage.until("SELECT 1 FROM call WHERE id = ? AND status = 'capturing'", pair.id, timeout_s=30)
         mark = len(pair.operator.heard.samples)
         await pair.customer.key(VISA.number, KeyWay.INBAND)
+        keyed = len(pair.operator.heard.samples)
         await pair.command("take_back")
         await pair.closed()
         heard = pair.operator.heard.samples[mark:]
-        found[mask] = (keys_read(heard), int(np.abs(heard.astype(np.int32)).max()))
+        # The level while the mask was on; what follows may be the line's own noise.
+        loudest = int(np.abs(heard[: keyed - mark].astype(np.int32)).max())
+        found[mask] = (keys_read(heard), loudest)
     return {"masks": found, "said": keys_read(pair.customer.said.samples), "call": await pair.part()}
 
 
