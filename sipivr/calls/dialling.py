@@ -1,13 +1,11 @@
 """Legs that we dial: to whom, by which trunk, in whose name, and never in a circle.
 
-A destination is reached only by a trunk that an administrator opened for it (`TrunkRules.proxy`): a number through the
-proxy and with an allowed beginning, a URI only at the proxy or inside the trunk's own networks. Every INVITE of ours
-carries a hop mark; one that comes back with it is refused (`admission`).
+A destination is reached only by a trunk that is open for it (`store.reach`). Every INVITE of ours carries a hop mark; one
+that comes back with it is refused (`admission`).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -20,7 +18,7 @@ from sipivr.calls.media_link import MediaRefused
 from sipivr.calls.media_ports import PortsExhausted
 from sipivr.calls.services import Services
 from sipivr.calls.side import Side, SideOwner
-from sipivr.store import write
+from sipivr.store import reach, write
 from sipivr.store.identifiers import new_id
 from sipivr.store.number_rules import Destination
 from sipivr.store.records import Trunk
@@ -72,13 +70,21 @@ class Dialler:
         self._agent, self._domain = agent, domain
 
     async def ring(
-        self, owner: SideOwner, destination: Destination, *, caller: str | None, called: str, beside: MediaLeg
+        self,
+        owner: SideOwner,
+        destination: Destination,
+        *,
+        merchant: str,
+        caller: str | None,
+        called: str,
+        beside: MediaLeg,
     ) -> Side:
         """INVITEs a destination; what follows is told to `owner`.
 
         Args:
             owner: the call.
             destination: that is rung.
+            merchant: whose call it is.
             caller: E.164, None where it is withheld.
             called: the number that was called, E.164.
             beside: the customer's leg, whose worker this one goes to.
@@ -88,7 +94,7 @@ class Dialler:
         """
         services, agent = self._services, self._agent
         trunk = services.directory.trunk(destination.trunk)
-        target = self._target(destination, trunk)
+        target = self._target(destination, trunk, merchant)
         if agent is None or trunk is None or target is None:
             raise Unreachable("not_allowed")
         limit = trunk.rules.channel_limit
@@ -99,6 +105,8 @@ class Dialler:
         except (MediaRefused, PortsExhausted) as error:
             log.error("call %s: no media for a leg to dial: %s", owner.id, error)
             raise Unreachable("media_unavailable") from None
+        # Taken before the first wait: two calls that ring at once must not share the last channel.
+        self._channels.take(trunk.id)
         try:
             await media.add(None)
             sip = await agent.dial(
@@ -107,15 +115,17 @@ class Dialler:
                 sdp=media.negotiator.offer(),
                 headers={HOP_HEADER: services.node} | ({} if caller else {"Privacy": "id"}),
             )
-        except (UAError, MediaRefused, SDPError) as error:
+        except BaseException as error:
+            self._channels.free(trunk.id)
             media.remove()
+            if not isinstance(error, UAError | MediaRefused | SDPError):
+                raise
             log.warning("call %s: %s could not be dialled: %s", owner.id, destination.trunk, error)
             raise Unreachable("unreachable") from None
         record = LegRecord(owner.id, leg_id, sip, "operator", services)
         side = Side("operator", trunk=trunk.id, sip=sip, record=record, owner=owner, services=services)
         side.media = media
         media.own(side)
-        self._channels.take(trunk.id)
         services.ladders.claim(sip.call_id)
         services.record(
             write.leg_started,
@@ -140,25 +150,16 @@ class Dialler:
             beside=beside,
         )
 
-    def _target(self, destination: Destination, trunk: Trunk | None) -> str | None:
+    def _target(self, destination: Destination, trunk: Trunk | None, merchant: str) -> str | None:
         """The URI to dial, None where it must not be."""
-        if trunk is None or not trunk.active or trunk.rules.proxy is None:
+        # Asked again: the trunk's rules may be newer than the destination.
+        if trunk is None or reach.reason_against(destination, trunk, merchant) is not None:
             return None
         number = destination.number
-        if number is not None:
-            allowed = number.startswith(trunk.rules.outbound_prefixes or ("-",))
-            ours = self._services.directory.number((number,)) is not None
-            return f"sip:{number}@{trunk.rules.proxy}" if allowed and not ours else None
-        place = destination.target.split(":", 1)[1].rpartition("@")[2]
-        if place == trunk.rules.proxy:
+        if number is None:
             return destination.target
-        host = place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0]
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return destination.target if host == trunk.rules.proxy.partition(":")[0] else None
-        inside = any(address in ipaddress.ip_network(network) for network in trunk.networks)
-        return destination.target if inside else None
+        ours = self._services.directory.number((number,)) is not None
+        return None if ours else f"sip:{number}@{trunk.rules.proxy}"
 
     def _from(self, trunk: Trunk, caller: str | None, called: str) -> str:
         if trunk.rules.outgoing_from is OutgoingFrom.CALLED:

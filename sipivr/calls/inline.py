@@ -89,6 +89,7 @@ class InlineCall(Call):
             self.number.rules.destinations,
             dialler=dialler,
             record=self.record,
+            merchant=self.merchant.id,
             caller=caller,
             called=self.number.e164,
         )

@@ -31,6 +31,7 @@ class OperatorSearch:
         destinations: in their order.
         dialler: makes the legs.
         record: of the call: every try leaves a moment.
+        merchant: whose call it is.
         caller: E.164, None where it is withheld.
         called: the number that was called.
     """
@@ -45,6 +46,7 @@ class OperatorSearch:
         *,
         dialler: Dialler,
         record: CallRecord,
+        merchant: str,
         caller: str | None,
         called: str,
     ) -> None:
@@ -58,6 +60,7 @@ class OperatorSearch:
         self._destinations = destinations
         self._dialler = dialler
         self._record = record
+        self._merchant = merchant
         self._caller = caller
         self._called = called
         self._outcome: asyncio.Future[SIPCause | None] | None = None
@@ -116,7 +119,12 @@ class OperatorSearch:
         destination = named
         try:
             side = await self._dialler.ring(
-                self._owner, destination, caller=self._caller, called=self._called, beside=beside
+                self._owner,
+                destination,
+                merchant=self._merchant,
+                caller=self._caller,
+                called=self._called,
+                beside=beside,
             )
         except Unreachable as error:
             return error.reason

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sipivr.store import crypto, number_rules, rows, trunk_rules
+from sipivr.store import crypto, number_rules, reach, rows, trunk_rules
 from sipivr.store.database import Transaction, WritableStore, transaction
 from sipivr.store.errors import Invalid, NotFound
 from sipivr.store.identifiers import new_id
@@ -194,15 +194,12 @@ def _check_destinations(tx: Transaction, rules: NumberRules, merchant: str) -> N
         where = f"rules.destinations[{place}]"
         row = tx.row(f"{rows.TRUNK} WHERE id = ?", [destination.trunk])
         trunk = rows.trunk(row) if row is not None else None
-        if trunk is None or trunk.merchant not in (None, merchant):
-            raise Invalid(f"{where}.trunk: no such trunk")
-        if trunk.rules.proxy is None:
-            raise Invalid(f"{where}.trunk: nobody may be dialled by this trunk (its rule proxy is not set)")
+        reason = reach.reason_against(destination, trunk, merchant)
+        if reason is not None:
+            raise Invalid(f"{where}.{reason}")
         number = destination.number
         if number is None:
             continue
-        if not number.startswith(trunk.rules.outbound_prefixes or ("-",)):
-            raise Invalid(f"{where}.target: the trunk's outbound_prefixes do not allow this number")
         if tx.row("SELECT 1 FROM number WHERE e164 = ?", [number]):
             raise Invalid(f"{where}.target: a number of this switch would be a loop")
 

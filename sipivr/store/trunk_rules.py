@@ -88,7 +88,8 @@ class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         extra_methods: SIP methods besides those that every trunk may use.
         allow_replaces: the header `Replaces` is let in.
         proxy: `host` or `host:port` that is asked to reach numbers and operators; None: nobody is dialled by it.
-        outbound_prefixes: beginnings in E.164 of the numbers that may be dialled; operators' URIs need none.
+        outbound_prefixes: beginnings in E.164 of the numbers that may be dialled; a trunk without any, if it is one
+            merchant's alone, dials operators' URIs instead (`reach`).
         outgoing_from: whose number From says when we dial: the caller's, or (where the carrier takes contracted numbers
             only) the called one.
     """

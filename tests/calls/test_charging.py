@@ -114,6 +114,11 @@ class Bench:
         async with httpx.AsyncClient(base_url=self.url) as client:
             (await client.post("/_simulator/faults", json=fault)).raise_for_status()
 
+    async def move_clock(self, seconds: float) -> None:
+        """The simulator's time from now on, against this machine's."""
+        async with httpx.AsyncClient(base_url=self.url) as client:
+            (await client.post("/_simulator/clock", json={"offset_s": seconds})).raise_for_status()
+
     async def statuses(self, session: PaymentSession) -> tuple[SessionStatus, PaymentStatus | None]:
         from sipivr.store import read
 

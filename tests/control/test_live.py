@@ -104,17 +104,37 @@ async def test_why_nothing_was_begun_is_said(switch: Switch) -> None:
         ({"destinations": [{"target": "sip:200@192.0.2.9", "trunk": "trk_none"}]}, "destinations[0].trunk"),
         ({"destinations": [{"target": "sip:200@192.0.2.9", "trunk": "trk_in"}]}, "destinations[0].trunk"),
         ({"destinations": [{"target": "+8190111", "trunk": "trk_out"}]}, "destinations[0].target"),
+        ({"destinations": [{"target": "+8190111", "trunk": "trk_some"}]}, "destinations[0].target"),
+        ({"destinations": [{"target": "sip:+8190111@192.0.2.9:5060", "trunk": "trk_some"}]}, "no outbound_prefixes"),
+        ({"destinations": [{"target": "sip:+8190111@192.0.2.9:5060", "trunk": "trk_all"}]}, "merchant's own"),
+        ({"destinations": [{"target": "sip:200@192.0.2.9:5060", "trunk": "trk_else"}]}, "no such trunk"),
+        ({"destinations": [{"target": "sip:200@198.51.100.1", "trunk": "trk_out"}]}, "trunk's networks"),
         ({"destination": []}, "did you mean destinations?"),
     ],
 )
 async def test_a_destination_needs_a_trunk_that_was_opened_for_it(
     switch: Switch, rules: dict[str, object], place: str
 ) -> None:
-    for name, options in (("trk_in", {}), ("trk_out", {"proxy": "192.0.2.9:5060"})):
+    proxy, own = {"proxy": "192.0.2.9:5060"}, switch.world.merchant
+    for name, merchant, options in (
+        ("trk_in", own, {}),
+        ("trk_out", own, proxy),
+        ("trk_some", own, proxy | {"outbound_prefixes": ["+813"]}),
+        ("trk_all", None, proxy),
+        ("trk_else", switch.world.other, proxy),
+    ):
         await switch.writer.run(
-            write.put_trunk, SYSTEM, id=name, name=name, networks=("192.0.2.9",), options=options
+            write.put_trunk,
+            SYSTEM,
+            id=name,
+            name=name,
+            networks=("192.0.2.9",),
+            merchant=merchant,
+            options=options,
         )
     number = switch.world.number
+    dialled = {"destinations": [{"target": "+81312345000", "trunk": "trk_some"}]}
+    assert (await switch.ask(SetNumberRules(principal="prn_boss", number=number, rules=dialled))).error is None
     reply = await switch.ask(SetNumberRules(principal="prn_boss", number=number, rules=rules))
     assert reply.error is ErrorCode.INVALID
     assert reply.detail is not None and place in reply.detail
