@@ -1,7 +1,7 @@
 """Legs that we dial: to whom, by which trunk, in whose name, and never in a circle.
 
-A destination is reached only by a trunk that is open for it (`store.reach`). Every INVITE of ours carries a hop mark; one
-that comes back with it is refused (`admission`).
+A destination is reached only by a trunk that is open for it (`store.reach`). Every INVITE of ours carries a hop mark;
+one that comes back with it is refused (`admission`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ __all__ = ["bench", "simulator"]
 
 
 class Late:
-    """The product's clock and the simulator's, moved together: whether a charge is voided or returned hangs on the date."""
+    """The product's clock and the simulator's, moved together: the date decides between void and return."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench

@@ -105,7 +105,10 @@ async def test_why_nothing_was_begun_is_said(switch: Switch) -> None:
         ({"destinations": [{"target": "sip:200@192.0.2.9", "trunk": "trk_in"}]}, "destinations[0].trunk"),
         ({"destinations": [{"target": "+8190111", "trunk": "trk_out"}]}, "destinations[0].target"),
         ({"destinations": [{"target": "+8190111", "trunk": "trk_some"}]}, "destinations[0].target"),
-        ({"destinations": [{"target": "sip:+8190111@192.0.2.9:5060", "trunk": "trk_some"}]}, "no outbound_prefixes"),
+        (
+            {"destinations": [{"target": "sip:+8190111@192.0.2.9:5060", "trunk": "trk_some"}]},
+            "no outbound_prefixes",
+        ),
         ({"destinations": [{"target": "sip:+8190111@192.0.2.9:5060", "trunk": "trk_all"}]}, "merchant's own"),
         ({"destinations": [{"target": "sip:200@192.0.2.9:5060", "trunk": "trk_else"}]}, "no such trunk"),
         ({"destinations": [{"target": "sip:200@198.51.100.1", "trunk": "trk_out"}]}, "trunk's networks"),
@@ -134,7 +137,9 @@ async def test_a_destination_needs_a_trunk_that_was_opened_for_it(
         )
     number = switch.world.number
     dialled = {"destinations": [{"target": "+81312345000", "trunk": "trk_some"}]}
-    assert (await switch.ask(SetNumberRules(principal="prn_boss", number=number, rules=dialled))).error is None
+    assert (
+        await switch.ask(SetNumberRules(principal="prn_boss", number=number, rules=dialled))
+    ).error is None
     reply = await switch.ask(SetNumberRules(principal="prn_boss", number=number, rules=rules))
     assert reply.error is ErrorCode.INVALID
     assert reply.detail is not None and place in reply.detail
