@@ -132,6 +132,31 @@ class Empty(Input):
     """A body with nothing in it."""
 
 
+class CallCreation(Input):
+    """A customer whom we call."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"number": "num_01hzy", "to": "+819012345678", "payment_session": "ps_01hzy"}]
+        }
+    )
+
+    number: Annotated[
+        Text, Field(min_length=1, max_length=64, description="Of yours, that the call is made from.")
+    ]
+    to: Annotated[Text, Field(pattern=r"^\+[1-9][0-9]{2,14}$", description="The customer's number in E.164.")]
+    payment_session: Annotated[
+        Text | None,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="What the customer is called for; without it an identification number is asked for."
+            " Not on inline numbers, where the operator begins the capture.",
+        ),
+    ] = None
+    ring_s: Annotated[int, Field(ge=10, le=120, description="Seconds before it counts as no answer.")] = 45
+
+
 class CaptureStart(Input):
     """Which payment session is to be captured."""
 
@@ -170,6 +195,12 @@ class NumberRules(Input):
             description="Before a payment session is attached the operator's side hears keys (for PBX menus)."
         ),
     ] = False
+    outbound_trunk: Annotated[
+        Text | None,
+        Field(
+            min_length=1, max_length=64, description="Trunk that customers are called by from this number."
+        ),
+    ] = None
 
 
 class NumberChange(Input):
@@ -191,6 +222,7 @@ Scope = Literal[
     "payment_sessions:write",
     "calls:read",
     "calls:write",
+    "calls:dial",
     "payments:read",
     "payments:write",
     "refunds:write",

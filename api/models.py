@@ -121,9 +121,14 @@ class CallSummary(Output):
     outcome: str | None
     refusal: str | None
     sip_status: int | None
+    direction: Annotated[
+        Literal["inbound", "outbound"], Field(description="Who called: the customer, or the switch.")
+    ]
     number: str | None
-    called: str
-    caller: Annotated[str | None, Field(description="Masked.", examples=["+81•••••1234"])]
+    called: Annotated[str, Field(description="Your number, in both directions.")]
+    caller: Annotated[
+        str | None, Field(description="The customer's number, masked.", examples=["+81•••••1234"])
+    ]
     caller_withheld: str | None
     session: str | None
     started_at: Time
@@ -260,6 +265,7 @@ class NumberRules(Output):
     destinations: list[Destination]
     operator_heard: bool
     relay_keys: bool
+    outbound_trunk: str | None
 
 
 class Number(Output):

@@ -30,6 +30,7 @@ KEY_PERMISSIONS: Final = (
     "payment_sessions:write",
     "calls:read",
     "calls:write",
+    "calls:dial",
     "payments:read",
     "events:read",
     "shops:read",

@@ -21,6 +21,7 @@ router: Final = APIRouter(prefix="/v1/calls", tags=["calls"])
 
 _Reading = Annotated[Caller, Depends(scope("calls:read"))]
 _Writing = Annotated[Caller, Depends(scope("calls:write"))]
+_Dialling = Annotated[Caller, Depends(scope("calls:dial"))]
 
 
 async def own(deps: Dependencies, caller: Caller, call_id: str, otherwise: str = "not_found") -> records.Call:
@@ -61,6 +62,50 @@ async def list_(
 
     rows, more = await page_of_mode(fetch, caller.mode, query.limit, query.starting_after)
     return models.Page(data=[models.CallSummary.of(row) for row in rows], has_more=more)
+
+
+@router.post(
+    "",
+    operation_id="create_call",
+    status_code=201,
+    response_model=models.Call,
+    responses=problems_of(*WRITE_PROBLEMS),
+)
+async def create(
+    *,
+    request: Request,
+    deps: Deps,
+    caller: _Dialling,
+    body: inputs.CallCreation,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Calls a customer from one of your numbers, whose use says what follows the answer.
+
+    Self-service: the dialogue, then a goodbye. A transfer's number with destinations: the dialogue, then an operator.
+    Inline: an operator is rung once the customer has answered. Only numbers that the trunk named by the number's rule
+    `outbound_trunk` may dial. The answer comes when the customer's telephone is being rung; what became of it is the
+    call's `outcome` (`busy`, `no_answer`, `not_reached`, ...).
+    """
+    caller.may_write()
+
+    async def execute() -> Outcome:
+        result = await deps.switch.command(
+            messages.DialCustomer(
+                principal=caller.principal,
+                source=address(request),
+                number=body.number,
+                to=body.to,
+                session=body.payment_session,
+                ring_s=body.ring_s,
+            )
+        )
+        id = str(result["call"])
+        return Outcome(201, await present(id), id)
+
+    async def present(id: str) -> models.Call:
+        return models.Call.of(await own(deps, caller, id))
+
+    return await deps.idempotency.answer(request, caller.principal, execute, present)
 
 
 @router.get("/{call_id}", operation_id="retrieve_call", responses=problems_of("not_found"))

@@ -20,6 +20,8 @@ class Desks(Telephone):
 
     def __init__(self, *, lines: int = 32, record: bool = True) -> None:
         super().__init__(lines=lines, record=record)
+        self.named: dict[str, str] = {}
+        """Desks by what is dialled, where that is not their name."""
         self._ringing: dict[str, asyncio.Queue[PhoneCall]] = defaultdict(asyncio.Queue)
         self._answered: dict[str, asyncio.Queue[PhoneCall]] = defaultdict(asyncio.Queue)
         self._desk: dict[int, str] = {}
@@ -47,6 +49,7 @@ class Desks(Telephone):
         """See the module."""
         reading = invite.reading
         desk = (reading.request_uri.user if reading.request_uri else None) or ""
+        desk = self.named.get(desk, desk)
         if desk.startswith("busy") or invite.offer is None or not self.lines_free:
             leg.refuse(486)
             return

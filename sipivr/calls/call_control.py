@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from sipivr.calls.inline import CaptureRefused, InlineCall
+from sipivr.calls.outgoing import DialOrder, DialRefused
 from sipivr.calls.services import Services
 from sipivr.calls.switchboard import Switchboard
 from sipivr.control.commands import Result
-from sipivr.control.messages import AnyCommand, CreatePaymentSession
-from sipivr.store.records import PaymentSession
+from sipivr.control.failed import Failed
+from sipivr.control.messages import AnyCommand, CreatePaymentSession, ErrorCode
+from sipivr.store.records import Actor, PaymentSession
 from sipivr.ua.ports import UserAgent
 
 #: What the workers threw away or could not do, by the names of `WorkerStatistics`.
@@ -56,6 +58,18 @@ class LiveCalls:
         except CaptureRefused as refusal:
             return str(refusal)
         return None
+
+    async def dial(
+        self, number: str, to: str, session: str | None, *, ring_s: int, merchant: str, by: Actor
+    ) -> str:
+        """See `LiveControl`."""
+        order = DialOrder(number=number, to=to, session=session, ring_s=ring_s, merchant=merchant, by=by)
+        try:
+            return (await self._board.dial(order)).id
+        except DialRefused as refusal:
+            self._services.count("dials_refused")
+            code = ErrorCode.INVALID if refusal.invalid else ErrorCode.CONFLICT
+            raise Failed(code, str(refusal)) from None
 
     async def take_back(self, call: str) -> bool:
         """See `LiveControl`."""

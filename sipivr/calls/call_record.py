@@ -65,6 +65,11 @@ class CallRecord:
         """The call was admitted, and could not be answered after all."""
         self._outcome, self.ended_by = refusal, "switch"
 
+    def not_reached(self, outcome: str, ended_by: str | None) -> None:
+        """A customer whom we call did not answer; the first reason stays."""
+        self._outcome = self._outcome or outcome
+        self.ended_by = ended_by or self.ended_by
+
     def not_begun(self) -> None:
         """The store did not take the call's row: nothing can be added to it."""
         self._begun = False

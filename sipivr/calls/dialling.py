@@ -77,7 +77,8 @@ class Dialler:
         merchant: str,
         caller: str | None,
         called: str,
-        beside: MediaLeg,
+        beside: MediaLeg | None,
+        party: str = "operator",
     ) -> Side:
         """INVITEs a destination; what follows is told to `owner`.
 
@@ -87,7 +88,8 @@ class Dialler:
             merchant: whose call it is.
             caller: E.164, None where it is withheld.
             called: the number that was called, E.164.
-            beside: the customer's leg, whose worker this one goes to.
+            beside: the customer's leg, whose worker this one goes to; None: any worker.
+            party: who is rung, `operator` or `customer`.
 
         Raises:
             Unreachable: it cannot be rung.
@@ -122,8 +124,8 @@ class Dialler:
                 raise
             log.warning("call %s: %s could not be dialled: %s", owner.id, destination.trunk, error)
             raise Unreachable("unreachable") from None
-        record = LegRecord(owner.id, leg_id, sip, "operator", services)
-        side = Side("operator", trunk=trunk.id, sip=sip, record=record, owner=owner, services=services)
+        record = LegRecord(owner.id, leg_id, sip, party, services)
+        side = Side(party, trunk=trunk.id, sip=sip, record=record, owner=owner, services=services)
         side.media = media
         media.own(side)
         services.ladders.claim(sip.call_id)
@@ -131,14 +133,14 @@ class Dialler:
             write.leg_started,
             id=leg_id,
             call=owner.id,
-            party="operator",
+            party=party,
             sip_call_id=sip.call_id,
             trunk=trunk.id,
         )
         self._adopt(owner, side)
         return side
 
-    def _media(self, trunk: Trunk, beside: MediaLeg) -> MediaLeg:
+    def _media(self, trunk: Trunk, beside: MediaLeg | None) -> MediaLeg:
         return MediaLeg(
             self._services.media,
             None,

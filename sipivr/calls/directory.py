@@ -61,6 +61,10 @@ class StoredDirectory:
                 return found
         return None
 
+    def number_by_id(self, id: str) -> Number | None:
+        """See `services.Directory`."""
+        return read.number(self._db, id)
+
     def merchant(self, id: str) -> Merchant | None:
         """See `services.Directory`."""
         return read.merchant(self._db, id)

@@ -14,6 +14,7 @@ from sipivr.calls.conversation import Conversation
 from sipivr.calls.inline import InlineCall
 from sipivr.dialogue import Dialogue, events
 from sipivr.dialogue.phrases import Phrase, PhraseKey
+from sipivr.store.records import PaymentSession, Shop
 from sipivr.ua.sdp import SessionDescription
 
 #: A number that no dialogue comes to.
@@ -23,10 +24,18 @@ _WAITING_PLAYLIST = 1_000_001
 class ReturningCall(InlineCall):
     """See the module. `converse` gives it its first conversation before it begins."""
 
-    def converse(self, dialogue: Dialogue) -> None:
-        """The conversation before the operator is dialled."""
+    def converse(
+        self, dialogue: Dialogue, *, session: PaymentSession | None = None, shop: Shop | None = None
+    ) -> None:
+        """The conversation before the operator is dialled; `session`, `shop`: claimed for the call already."""
         self.conversation = Conversation(
-            dialogue, host=self, merchant=self.merchant, record=self.record, services=self.services
+            dialogue,
+            host=self,
+            merchant=self.merchant,
+            record=self.record,
+            services=self.services,
+            session=session,
+            shop=shop,
         )
 
     def begin(self, sdp: SessionDescription) -> None:
@@ -66,6 +75,10 @@ class ReturningCall(InlineCall):
             self.bridge.part(media, media)
         self.attached = True
         self.search.extension = self._extension(conversation)
+        self.find_operator_for_customer()
+
+    def find_operator_for_customer(self) -> None:
+        """Rings operators while the customer, who is up, hears the waiting tone."""
         self.background(self._wait())
         self.find_operator()
 

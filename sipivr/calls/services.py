@@ -45,6 +45,9 @@ class Directory(Protocol):
     def number(self, candidates: tuple[str, ...]) -> Number | None:
         """The first candidate that is one of our numbers."""
 
+    def number_by_id(self, id: str) -> Number | None:
+        """A telephone number of ours by its id."""
+
     def merchant(self, id: str) -> Merchant | None:
         """A merchant."""
 

@@ -106,6 +106,7 @@ class Side:
         self.agreed: NegotiatedAudio | None = None
         self.ended = False
         self.up = False
+        self.answered_once = False
         self._owner = owner
         self._services = services
 
@@ -141,7 +142,7 @@ class Side:
             log.warning("call %s: the peer answered without a description", self._owner.id)
             self.sip.hang_up()
             return
-        self.up = True
+        self.up = self.answered_once = True
         self.record.answered(self.agreed)
         self._owner.side_answered(self)
 

@@ -12,6 +12,7 @@ from sipivr.calls.call import Call
 from sipivr.calls.dialling import Dialler
 from sipivr.calls.lines import Lines
 from sipivr.calls.media_link import MediaWorker
+from sipivr.calls.outgoing import DialOrder, Outgoing
 from sipivr.calls.rate import CallRate
 from sipivr.calls.reception import Reception, ReceptionRules
 from sipivr.calls.services import Services
@@ -49,6 +50,9 @@ class Switchboard:
             dialler=self._dialler,
             register=self,
         )
+        self._outgoing = Outgoing(
+            services, rules, rate=rate, lines=self._lines, dialler=self._dialler, register=self
+        )
         self._empty = asyncio.Event()
         self._empty.set()
         self.draining = False
@@ -84,6 +88,10 @@ class Switchboard:
         """The living call that has claimed a payment session."""
         return next((call for call in self.calls if call.session and call.session.id == session), None)
 
+    async def dial(self, order: DialOrder) -> Call:
+        """Calls a customer; see `Outgoing.call`."""
+        return await self._outgoing.call(order)
+
     async def drain(self, timeout_s: float) -> None:
         """No new calls; running ones may finish for so long, then they are ended."""
         self.draining = True
@@ -112,6 +120,11 @@ class Switchboard:
         self._calls.pop(call.id, None)
 
     def _adopt(self, owner: SideOwner, side: Side) -> None:
+        """A leg that we have dialled; a customer's brings its call with it."""
+        if side.party == "customer" and isinstance(owner, Call):
+            owner.customer = side
+            self.admit(owner, side)
+            return
         self._sides[side.sip.number] = (self._calls[owner.id], side)
 
     # -- UAHandler --------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from sipivr.control.messages import (
     CreatePaymentSession,
     DeactivatePrincipal,
     DecideConnector,
+    DialCustomer,
     DisallowCaller,
     ErrorCode,
     GiveBackPayment,
@@ -160,6 +161,8 @@ class Commands:
                 result = await self._callers(command, principal, actor)
             case HangUpCall() | StartCapture() | TakeBack() | ResetField() | ClaimCall():
                 result = await self._live(command, principal)
+            case DialCustomer():
+                result = await self._live.dial(command, principal, actor)
             case SetNumberRules():
                 changed_number = await self._writer.run(
                     write.set_number_rules,

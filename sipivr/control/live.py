@@ -8,20 +8,27 @@ of their merchant.
 from __future__ import annotations
 
 import logging
-from typing import Protocol, TypeAlias
+import re
+from typing import Final, Protocol, TypeAlias
 
+from sipivr.control.authorise import merchant_of
 from sipivr.control.failed import Failed
 from sipivr.control.messages import (
     ClaimCall,
+    DialCustomer,
     ErrorCode,
     HangUpCall,
     ResetField,
     StartCapture,
     TakeBack,
 )
-from sipivr.store.records import Call, PaymentSession, Principal, Role
+from sipivr.store.records import Actor, Call, PaymentSession, Principal, Role
 
 log = logging.getLogger(__name__)
+
+#: A customer's number, and how long it may ring.
+_E164: Final = re.compile(r"^\+[1-9][0-9]{2,14}$", re.ASCII)
+_RING_S: Final = (10, 120)
 
 LiveCommand: TypeAlias = HangUpCall | StartCapture | TakeBack | ResetField | ClaimCall
 
@@ -59,6 +66,16 @@ class LiveControl(Protocol):
 
     def operator_of(self, call: str, /) -> tuple[str | None, str | None]:
         """What was rung for the operator who is on the call, and the principal that has claimed it."""
+        ...
+
+    async def dial(
+        self, number: str, to: str, session: str | None, /, *, ring_s: int, merchant: str, by: Actor
+    ) -> str:
+        """Calls a customer; the call's id.
+
+        Raises:
+            Failed: why not.
+        """
         ...
 
     def claim(self, call: str, principal: str, /) -> bool:
@@ -115,6 +132,32 @@ class LiveCommands:
                 if not await self._calls.reset_field(call.id):
                     raise Failed(ErrorCode.CONFLICT, "no capture is running on this call", call.id)
         return {"call": call.id}
+
+    async def dial(
+        self, command: DialCustomer, principal: Principal, actor: Actor
+    ) -> dict[str, str | int | bool | None]:
+        """Calls a customer; an operator's call is claimed by that operator.
+
+        Raises:
+            Failed: it is not made.
+        """
+        if not _E164.match(command.to):
+            raise Failed(ErrorCode.INVALID, "to: a number in E.164 (+81...)")
+        if not _RING_S[0] <= command.ring_s <= _RING_S[1]:
+            raise Failed(ErrorCode.INVALID, f"ring_s: {_RING_S[0]} to {_RING_S[1]}")
+        if command.session is not None:
+            check_operator(self._directory, principal, command.session)
+        call = await self._calls.dial(
+            command.number,
+            command.to,
+            command.session,
+            ring_s=command.ring_s,
+            merchant=merchant_of(principal),
+            by=actor,
+        )
+        if principal.role is Role.OPERATOR:
+            self._calls.claim(call, principal.id)
+        return {"call": call}
 
     def _check_tie(self, principal: Principal, call: Call) -> None:
         if principal.role is not Role.OPERATOR:

@@ -162,6 +162,19 @@ class ClaimCall(Command, frozen=True, kw_only=True):
     call: str
 
 
+class DialCustomer(Command, frozen=True, kw_only=True):
+    """Calls a customer from one of the merchant's numbers."""
+
+    number: str
+    to: str
+    session: str | None = None
+    ring_s: int = 45
+
+    def __repr__(self) -> str:
+        """Without the customer's number: it is personal data."""
+        return f"DialCustomer(principal={self.principal!r}, number={self.number!r})"
+
+
 class SetNumberRules(Command, frozen=True, kw_only=True):
     """Where the inline calls of one of the merchant's numbers go."""
 
@@ -205,6 +218,7 @@ AnyCommand = (
     | TakeBack
     | ResetField
     | ClaimCall
+    | DialCustomer
     | SetNumberRules
     | RegisterPrincipal
     | DeactivatePrincipal

@@ -19,7 +19,7 @@ from sipivr.store import claims, crypto, rows
 from sipivr.store.database import Transaction, WritableStore, transaction
 from sipivr.store.errors import Conflict, NotFound
 from sipivr.store.identifiers import new_id
-from sipivr.store.records import Call, CallStatus, LadderEntry, Leg, LegQuality, Mode, SessionStatus
+from sipivr.store.records import Actor, Call, CallStatus, LadderEntry, Leg, LegQuality, Mode, SessionStatus
 
 MAX_TEXT = 200
 MAX_LADDER_TEXT = 8000
@@ -36,6 +36,8 @@ def call_started(
     caller_withheld: str | None = None,
     mode: Mode,
     node: str,
+    direction: str = "inbound",
+    by: Actor | None = None,
     id: str | None = None,
     now: dt.datetime | None = None,
 ) -> Call:
@@ -52,6 +54,8 @@ def call_started(
             `caller` is not stored in any form.
         mode: the merchant's.
         node: this machine.
+        direction: `outbound` if we call the customer: `caller` is then whom we call.
+        by: who wanted that; audited.
         id: from `new_id("call")`, when the call had to be named before this commit.
         now: for tests.
     """
@@ -67,10 +71,13 @@ def call_started(
                 "called": called[:MAX_TEXT],
                 "mode": mode,
                 "node": node,
+                "direction": direction,
                 "status": CallStatus.RINGING,
             },
         )
         _moment(tx, call, "call.started", {})
+        if by is not None:
+            tx.audit(by, "call.dial", call, merchant, {"number": number})
         return _tell(tx, call, "call.started")
 
 

@@ -52,7 +52,7 @@ def claim_identification_number(
 def claim_session(
     store: WritableStore, *, merchant: str, session: str, call: str, now: dt.datetime | None = None
 ) -> PaymentSession | ClaimRefused:
-    """Ties a running inline call to a session that whoever has the right to both names (design: inline).
+    """Ties a running inline call, or one that we make, to a session; whoever has the right to both names it.
 
     Raises:
         NotFound: no such call of that merchant.
@@ -60,7 +60,8 @@ def claim_session(
     """
     with transaction(store, now) as tx:
         use, _ = _claiming_call(tx, merchant, call)
-        if use != NumberUse.INLINE:
+        ours = tx.row("SELECT 1 FROM call WHERE id = ? AND direction = 'outbound'", [call])
+        if use != NumberUse.INLINE and not ours:
             raise Conflict("only an inline call takes a session this way", call)
         row = tx.row("SELECT merchant, status FROM payment_session WHERE id = ?", [session])
         if row is None or row[0] != merchant:

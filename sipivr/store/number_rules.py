@@ -70,11 +70,14 @@ class NumberRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         operator_heard: during a capture the customer goes on hearing the operator.
         relay_keys: before a session is attached keys pass in both directions (a PBX menu needs them); after that,
             and by default, the operator's side never hears a key.
+        outbound_trunk: id of the trunk that customers are called by from this number, where its `outbound_prefixes`
+            allow it; None: nobody is called from it.
     """
 
     destinations: Annotated[tuple[Destination, ...], msgspec.Meta(max_length=10)] = ()
     operator_heard: bool = True
     relay_keys: bool = False
+    outbound_trunk: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
 
 
 _FIELDS: Final = NumberRules.__struct_fields__

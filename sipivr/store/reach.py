@@ -25,13 +25,9 @@ def reason_against(destination: Destination, trunk: Trunk | None, merchant: str)
     Returns:
         A sentence that begins with the field's name; None if it may be dialled.
     """
-    if trunk is None or trunk.merchant not in (None, merchant):
-        return "trunk: no such trunk"
-    if not trunk.active:
-        return "trunk: it is switched off"
-    proxy = trunk.rules.proxy
-    if proxy is None:
-        return "trunk: nobody may be dialled by this trunk (its rule proxy is not set)"
+    reason = reason_against_trunk(trunk, merchant)
+    if reason is not None or trunk is None or trunk.rules.proxy is None:
+        return reason
     number = destination.number
     if number is not None:
         if number.startswith(trunk.rules.outbound_prefixes or ("-",)):
@@ -42,8 +38,20 @@ def reason_against(destination: Destination, trunk: Trunk | None, merchant: str)
             "target: a sip: URI is dialled only by a trunk of the merchant's own that has no outbound_prefixes; "
             "a number in E.164 (+81...) by any that has"
         )
-    if not _leads_to(destination.target.split(":", 1)[1].rpartition("@")[2], proxy, trunk.networks):
+    place = destination.target.split(":", 1)[1].rpartition("@")[2]
+    if not _leads_to(place, trunk.rules.proxy, trunk.networks):
         return "target: its host is neither the trunk's proxy nor inside the trunk's networks"
+    return None
+
+
+def reason_against_trunk(trunk: Trunk | None, merchant: str) -> str | None:
+    """Why a merchant's calls may not go out by a trunk at all; None if they may."""
+    if trunk is None or trunk.merchant not in (None, merchant):
+        return "trunk: no such trunk"
+    if not trunk.active:
+        return "trunk: it is switched off"
+    if trunk.rules.proxy is None:
+        return "trunk: nobody may be dialled by this trunk (its rule proxy is not set)"
     return None
 
 

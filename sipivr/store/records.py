@@ -352,8 +352,9 @@ class Leg:
 class Call:
     """One customer's presence on the switch; refused calls leave one too.
 
-    `caller` is the number masked for display (`+81•••••1234`); the whole number is sealed in the database and
-    opened by `sipivr` alone (`read.caller_number`). With `caller_withheld` nothing of it was stored.
+    `direction` says who called: the customer, or we (`outbound`). `caller` is the customer's number either way, masked
+    for display (`+81•••••1234`); the whole number is sealed in the database and opened by `sipivr` alone
+    (`read.caller_number`). With `caller_withheld` nothing of it was stored.
     """
 
     id: str
@@ -376,6 +377,7 @@ class Call:
     ended_by: str | None
     node: str
     version: int
+    direction: str = "inbound"
     legs: tuple[Leg, ...] = ()
     timeline: tuple[TimelineEntry, ...] = ()
 

@@ -190,6 +190,11 @@ def set_number_rules(
 
 def _check_destinations(tx: Transaction, rules: NumberRules, merchant: str) -> None:
     """Raises Invalid for one that no trunk open to the merchant may dial, or that is a number of ours (a loop)."""
+    if rules.outbound_trunk is not None:
+        row = tx.row(f"{rows.TRUNK} WHERE id = ?", [rules.outbound_trunk])
+        reason = reach.reason_against_trunk(rows.trunk(row) if row is not None else None, merchant)
+        if reason is not None:
+            raise Invalid(f"rules.outbound_{reason}")
     for place, destination in enumerate(rules.destinations):
         where = f"rules.destinations[{place}]"
         row = tx.row(f"{rows.TRUNK} WHERE id = ?", [destination.trunk])

@@ -439,6 +439,15 @@ def m0010_payment_changes(db: Database) -> None:
     """)
 
 
+@migrations()
+def m0011_direction(db: Database) -> None:
+    """Calls that we make; their `caller` is whom we called, so that it is kept as any customer's number is."""
+    db.executescript("""
+        ALTER TABLE call ADD COLUMN direction TEXT NOT NULL DEFAULT 'inbound'
+            CHECK (direction IN ('inbound', 'outbound'));
+    """)
+
+
 def migrate(db: Database) -> tuple[str, ...]:
     """Applies what is missing and returns its names.
 

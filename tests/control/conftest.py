@@ -15,7 +15,7 @@ from sipivr.control.commands import Commands
 from sipivr.control.messages import AnyCommand, Reply
 from sipivr.control.server import ControlServer
 from sipivr.store import read, write
-from sipivr.store.records import SYSTEM, Call, PaymentChange, PaymentSession, Principal, Role
+from sipivr.store.records import SYSTEM, Actor, Call, PaymentChange, PaymentSession, Principal, Role
 from sipivr.store.writer import StoreWriter
 from tests.store.world import World, build
 
@@ -48,6 +48,12 @@ class FakeCalls:
     async def start_capture(self, call: str, session: str, /) -> str | None:
         self.commanded.append(("capture", call, session))
         return self.refusal
+
+    async def dial(
+        self, number: str, to: str, session: str | None, /, *, ring_s: int, merchant: str, by: Actor
+    ) -> str:
+        self.commanded.append(("dial", number, to, str(session), merchant))
+        return "call_dialled"
 
     async def take_back(self, call: str, /) -> bool:
         self.commanded.append(("take_back", call))

@@ -28,6 +28,15 @@ from sipivr.store.database import WritableStore
 from sipivr.store.records import SYSTEM, BridgeMask, Mode, NumberUse, TrunkSRTP
 from sipivr.ua.negotiation import MediaTerms
 
+#: What customers' numbers begin with whom the switch calls.
+CALLED_PREFIX: Final = "+8190"
+#: Numbers that customers are called from: use, and the desk that an operator is rung at.
+OUTBOUND_NUMBERS: Final = {
+    "alone": (NumberUse.SELF_SERVICE, None),
+    "inline": (NumberUse.INLINE, "desk-out"),
+    "return": (NumberUse.TRANSFER_IN, "desk-out-return"),
+}
+
 #: Numbers besides the seeded one.
 BUSY_NUMBER = "0312345001"  # five lines, for the sixth call
 OFF_NUMBER = "0312345002"
@@ -255,6 +264,27 @@ def desks_planted(planted: Plant, desks: Desks, *, prefix: str = "") -> Plant:
             trust_identity=True,
             options={"preset": "jp-ngn"},
         )
+        write.put_trunk(
+            store,
+            SYSTEM,
+            id="trk_mobile",
+            name="Carrier",
+            networks=("127.0.0.1",),
+            options={"proxy": f"127.0.0.1:{desks.port}", "outbound_prefixes": [CALLED_PREFIX]},
+        )
+        for place, (name, (use, desk)) in enumerate(OUTBOUND_NUMBERS.items()):
+            desk_of = {"target": desks.uri(prefix + desk), "trunk": "trk_desks"} if desk else None
+            write.put_number(
+                store,
+                SYSTEM,
+                id=f"num_out_{name}",
+                merchant="mer_demo",
+                e164=f"+8131234{5700 + place}",
+                use=use,
+                line_limit=5,
+                language="en",
+                rules={"outbound_trunk": "trk_mobile"} | ({"destinations": [desk_of]} if desk_of else {}),
+            )
         for place, (name, (rung, rules)) in enumerate(INLINE_NUMBERS.items()):
             destinations = [
                 {
