@@ -26,6 +26,7 @@ class CallRecord:
         self._keyed = False
         self._capture = CaptureState.IDLE
         self._outcome: str | None = None
+        self._unreached = False
 
     def answered(self) -> None:
         """The customer's leg is up."""
@@ -58,6 +59,8 @@ class CallRecord:
 
     def result(self, result: Result) -> None:
         """How the dialogue ended; of several captures the last one's word stays."""
+        if self._unreached:  # what the dialogue makes of it is no news
+            return
         self._outcome = result.value
         self._services.count(f"result_{result.value}")
 
@@ -67,8 +70,11 @@ class CallRecord:
 
     def not_reached(self, outcome: str, ended_by: str | None) -> None:
         """A customer whom we call did not answer; the first reason stays."""
-        self._outcome = self._outcome or outcome
-        self.ended_by = ended_by or self.ended_by
+        if not self._unreached:
+            self._unreached = True
+            self._outcome = outcome
+            self.ended_by = ended_by or self.ended_by
+            self._services.count(f"dial_{outcome}")
 
     def not_begun(self) -> None:
         """The store did not take the call's row: nothing can be added to it."""
