@@ -94,6 +94,16 @@ class PaymentSessionCreate(Input):
             description="What operators hear of the customer while an inline call captures; the merchant's if absent."
         ),
     ] = None
+    caller: Annotated[
+        str | None,
+        Field(
+            strict=True,
+            pattern=r"^\+[1-9][0-9]{2,14}$",
+            description="The telephone that the transfer will come from, E.164 as your PBX presents it: it takes the"
+            " session without a keyed identification number, unless another open session names it too. Name only"
+            " numbers that belong to one operator or one customer.",
+        ),
+    ] = None
     metadata: Annotated[
         dict[Annotated[str, Field(pattern="^[A-Za-z0-9_.-]{1,40}$")], Annotated[Text, Field(max_length=500)]],
         Field(max_length=20, description="Up to 20 values of your own. Never card data."),

@@ -52,6 +52,9 @@ class PaymentSession(Output):
     language: str
     metadata: dict[str, str]
     mask: Annotated[records.Mask | None, Field(description="Null: the merchant's.")]
+    caller: Annotated[
+        str | None, Field(description="Whose transfer takes it, masked.", examples=["+81•••••1234"])
+    ]
     identification_number: Annotated[
         str | None, Field(description="What the operator keys; null once retired.", examples=["482913"])
     ]

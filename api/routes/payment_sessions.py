@@ -80,6 +80,7 @@ async def create(
         number=body.number,
         metadata=dict(body.metadata),
         mask=body.mask,
+        caller=body.caller,
     )
     return await _answer(deps, request, caller, command, 201)
 

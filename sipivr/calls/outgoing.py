@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sipivr.calls.call_record import CallRecord
+from sipivr.calls.claimed import claimed_dialogue
 from sipivr.calls.dialling import Dialler, Unreachable
 from sipivr.calls.lines import Lines
 from sipivr.calls.outbound import OutboundCall
 from sipivr.calls.rate import CallRate
 from sipivr.calls.reception import ReceptionRules, Register
 from sipivr.calls.services import Services
-from sipivr.calls.snapshots import snapshot
 from sipivr.dialogue import Dialogue, Ending
 from sipivr.store import reach, write
 from sipivr.store.errors import Conflict, StoreError
@@ -224,21 +224,8 @@ class Outgoing:
         shop = services.directory.shop(session.shop)
         if shop is None or not shop.active:
             raise DialRefused("payment_session: its shop takes no payments now")
-        picture = snapshot(
-            session,
-            shop,
-            merchant,
-            services.today(),
-            services.directory.attempts(session.id),
-            voice_masked=False,
-        )
-        services.background(
-            services.prompts.prepare_session(
-                picture.language, picture.shop_name, picture.amount, picture.currency
-            )
-        )
-        dialogue = Dialogue(
-            language=picture.language, ending=ending, params=self._rules.dialogue, session=picture
+        dialogue = claimed_dialogue(
+            services, session, shop, merchant, ending=ending, params=self._rules.dialogue
         )
         call.converse(dialogue, session=session, shop=shop)
 

@@ -18,6 +18,7 @@ from sipivr.calls import admission
 from sipivr.calls.admission import Admitted, Facts, Refusal, Refused
 from sipivr.calls.call import Call
 from sipivr.calls.call_record import CallRecord
+from sipivr.calls.claimed import claimed_dialogue
 from sipivr.calls.dialling import Dialler, media_terms
 from sipivr.calls.inline import InlineCall
 from sipivr.calls.leg_record import LegRecord
@@ -33,6 +34,7 @@ from sipivr.calls.srtp import ExposedKeys
 from sipivr.calls.transfer import TransferCall
 from sipivr.dialogue import Dialogue, DialogueParams, Ending, SessionSnapshot
 from sipivr.store import write
+from sipivr.store.errors import StoreError
 from sipivr.store.identification import UNLISTED_CALLER_DIGITS
 from sipivr.store.identifiers import new_id
 from sipivr.store.records import Call as CallRow
@@ -345,8 +347,34 @@ class Reception:
         except MediaRefused as error:
             self._give_up(call, Refusal.MEDIA_UNAVAILABLE, error)
             return
+        await self._match(call)
         if leg.cause is None:
             call.begin(sdp)
+
+    async def _match(self, call: Call) -> None:
+        """A transfer whose caller exactly one open session names needs no identification number."""
+        services = self._services
+        if call.number.use is not NumberUse.TRANSFER_IN or not isinstance(call, TransferCall | ReturningCall):
+            return
+        try:
+            session = await services.writer.run(
+                write.claim_by_caller, merchant=call.merchant.id, call=call.id
+            )
+        except StoreError as error:
+            log.warning("call %s: no session was looked for by its caller: %s", call.id, error)
+            return
+        shop = services.directory.shop(session.shop) if session is not None else None
+        if session is None or shop is None:
+            return
+        if not shop.active:
+            services.record(write.release_claim, session=session.id, call=call.id)
+            return
+        services.count("matched_by_caller")
+        ending = Ending.BRIDGE if isinstance(call, ReturningCall) else Ending.TRANSFER_RETURN
+        dialogue = claimed_dialogue(
+            services, session, shop, call.merchant, ending=ending, params=self._rules.dialogue
+        )
+        call.converse(dialogue, session=session, shop=shop)
 
     def _give_up(self, call: Call, refusal: Refusal, error: BaseException) -> None:
         log.error("call %s is refused after admission: %s: %s", call.id, refusal.value, error)

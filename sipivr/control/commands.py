@@ -195,6 +195,7 @@ class Commands:
             number=command.number,
             metadata=command.metadata,
             mask=command.mask,
+            caller=command.caller,
         )
         return {"session": created.id, "version": created.version}
 

@@ -52,6 +52,11 @@ class CreatePaymentSession(Command, frozen=True, kw_only=True):
     number: str | None = None
     metadata: dict[str, str] = {}
     mask: Mask | None = None
+    caller: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the caller's number: it is personal data."""
+        return f"CreatePaymentSession(principal={self.principal!r}, order_id={self.order_id!r})"
 
 
 class CancelPaymentSession(Command, frozen=True, kw_only=True):

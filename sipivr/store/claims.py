@@ -76,6 +76,34 @@ def claim_session(
         return tell(tx, session, "payment_session.claimed")
 
 
+def claim_by_caller(
+    store: WritableStore, *, merchant: str, call: str, now: dt.datetime | None = None
+) -> PaymentSession | None:
+    """Ties a transfer to the one open session that names its caller; None if none does, or several do.
+
+    The session has to be as valid as for a keyed number. A caller who is withheld matches nothing.
+
+    Raises:
+        NotFound: no such call of that merchant.
+        Conflict: the call has ended or holds another session.
+    """
+    with transaction(store, now) as tx:
+        _, caller = _claiming_call(tx, merchant, call)
+        if caller is None:
+            return None
+        found = tx.rows(
+            "SELECT s.id FROM payment_session s"
+            " JOIN identification_number i ON i.session = s.id AND i.status = 'open'"
+            " WHERE s.caller_hash = ? AND s.merchant = ? AND s.status = 'open' AND i.expires_at > ? LIMIT 2",
+            [caller, merchant, tx.at],
+        )
+        if len(found) != 1:
+            return None
+        session = str(found[0][0])
+        _tie(tx, session, call)
+        return tell(tx, session, "payment_session.claimed")
+
+
 def release_claim(
     store: WritableStore, *, session: str, call: str, now: dt.datetime | None = None
 ) -> PaymentSession:

@@ -279,6 +279,8 @@ class PaymentSession:
     closed_at: str | None = None
     mask: Mask | None = None
     """Of this session's capture on an inline call; None: the merchant's."""
+    caller: str | None = None
+    """Where its transfer will come from, masked; None: the identification number is keyed."""
 
 
 @dataclass(frozen=True, slots=True)

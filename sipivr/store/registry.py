@@ -463,7 +463,7 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def check_e164(e164: str) -> None:
+def check_e164(e164: str, field: str = "e164") -> None:
     """Raises Invalid for what is no number."""
     if not E164.fullmatch(e164):
-        raise Invalid("e164: + and 3 to 15 digits")
+        raise Invalid(f"{field}: + and 3 to 15 digits")

@@ -448,6 +448,17 @@ def m0011_direction(db: Database) -> None:
     """)
 
 
+@migrations()
+def m0012_session_caller(db: Database) -> None:
+    """From which number a session's call will come, so that nobody has to key an identification number."""
+    db.executescript("""
+        ALTER TABLE payment_session ADD COLUMN caller TEXT;
+        ALTER TABLE payment_session ADD COLUMN caller_hash TEXT CHECK ((caller_hash IS NULL) = (caller IS NULL));
+        CREATE INDEX payment_session_caller ON payment_session (caller_hash)
+            WHERE caller_hash IS NOT NULL AND status = 'open';
+    """)
+
+
 def migrate(db: Database) -> tuple[str, ...]:
     """Applies what is missing and returns its names.
 

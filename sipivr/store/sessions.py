@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from sipivr.store import identification, rows
+from sipivr.store import crypto, identification, rows
 from sipivr.store.database import Transaction, WritableStore, transaction
 from sipivr.store.errors import Conflict, Invalid, NotFound, OrderAlreadyPaid, OrderInProgress
 from sipivr.store.identifiers import new_id
@@ -31,7 +31,7 @@ from sipivr.store.records import (
     PaymentSession,
     SessionStatus,
 )
-from sipivr.store.registry import check_mask
+from sipivr.store.registry import check_e164, check_mask
 
 #: A suffix of an attempt follows it, so it is shorter than the gateway's 27 and must not look as if it had
 #: one.
@@ -55,6 +55,7 @@ def create_payment_session(
     number: str | None = None,
     metadata: Mapping[str, str] | None = None,
     mask: Mask | None = None,
+    caller: str | None = None,
     now: dt.datetime | None = None,
 ) -> PaymentSession:
     """Registers what is to be paid and issues an identification number.
@@ -71,6 +72,8 @@ def create_payment_session(
         number: id of the merchant's number to dial; None: its first active one.
         metadata: up to 20 short texts of the merchant's own.
         mask: of the capture on an inline call; None: the merchant's.
+        caller: E.164 of the telephone that the transfer will come from: it takes the session without a keyed number,
+            if no other open session names it too. Only its hash and a masked form are kept.
         now: for tests.
 
     Raises:
@@ -94,6 +97,8 @@ def create_payment_session(
         shop_currency, mode, merchant_language, merchant_mode, digits, clamp_allowed = found
         if mask is not None:
             check_mask(mask, clamp_allowed=bool(clamp_allowed))
+        if caller is not None:
+            check_e164(caller, "caller")
         if currency != shop_currency:
             raise Invalid(f"currency: this shop charges in {shop_currency}")
         if mode != merchant_mode:
@@ -103,8 +108,8 @@ def create_payment_session(
         session = new_id("ps", tx.now)
         tx.run(
             "INSERT INTO payment_session (id, merchant, shop, order_id, amount, currency, language, status,"
-            " mode, number, metadata, mask, created_by, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?)",
+            " mode, number, metadata, mask, caller, caller_hash, created_by, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 session,
                 merchant,
@@ -117,6 +122,8 @@ def create_payment_session(
                 dial[0] if dial else None,
                 msgspec.json.encode(metadata).decode(),
                 mask,
+                crypto.masked(caller) if caller else None,
+                crypto.caller_hash(store.keys, caller) if caller else None,
                 actor.principal,
                 tx.at,
             ],

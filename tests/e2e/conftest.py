@@ -30,6 +30,8 @@ from sipivr.ua.negotiation import MediaTerms
 
 #: What customers' numbers begin with whom the switch calls.
 CALLED_PREFIX: Final = "+8190"
+#: Telephones of the merchant's that sessions name as their caller.
+NAMED_CALLERS: Final = ("+81312340777", "+81312340778")
 #: Numbers that customers are called from: use, and the desk that an operator is rung at.
 OUTBOUND_NUMBERS: Final = {
     "alone": (NumberUse.SELF_SERVICE, None),
@@ -272,6 +274,8 @@ def desks_planted(planted: Plant, desks: Desks, *, prefix: str = "") -> Plant:
             networks=("127.0.0.1",),
             options={"proxy": f"127.0.0.1:{desks.port}", "outbound_prefixes": [CALLED_PREFIX]},
         )
+        for caller in NAMED_CALLERS:
+            write.allow_caller(store, SYSTEM, merchant="mer_demo", e164=caller)
         for place, (name, (use, desk)) in enumerate(OUTBOUND_NUMBERS.items()):
             desk_of = {"target": desks.uri(prefix + desk), "trunk": "trk_desks"} if desk else None
             write.put_number(
