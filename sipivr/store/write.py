@@ -8,16 +8,17 @@ refusal is a `sipivr.store.errors.Refused`; nothing is changed then. `now` is fo
 Signatures::
 
     create_payment_session(store, actor, *, merchant, shop, order_id, amount, currency="JPY", language=None,
-                           number=None, metadata=None, mask=None, now=None) -> PaymentSession
+                           number=None, metadata=None, mask=None, caller=None, now=None) -> PaymentSession
     issue_identification_number(store, actor, *, session, merchant=None, now=None) -> PaymentSession
     cancel_session(store, actor, *, session, merchant=None, now=None) -> PaymentSession
     claim_identification_number(store, *, merchant, digits, call, now=None) -> PaymentSession | ClaimRefused
     claim_session(store, *, merchant, session, call, now=None) -> PaymentSession | ClaimRefused
+    claim_by_caller(store, *, merchant, call, now=None) -> PaymentSession | None
     release_claim(store, *, session, call, now=None) -> PaymentSession
     expire_sessions(store, *, now=None) -> tuple[str, ...]
 
-    call_started(store, *, merchant, number, called, caller, caller_withheld=None, mode, node, id=None,
-                 now=None) -> Call
+    call_started(store, *, merchant, number, called, caller, caller_withheld=None, mode, node,
+                 direction="inbound", by=None, id=None, now=None) -> Call
     call_refused(store, *, refusal, sip_status, called, node, merchant=None, number=None, caller=None,
                  caller_withheld=None, mode=None, id=None, now=None) -> Call
     call_answered(store, *, call, now=None) -> Call
@@ -76,7 +77,12 @@ from sipivr.store.calls import (
     leg_changed,
     leg_started,
 )
-from sipivr.store.claims import claim_identification_number, claim_session, release_claim
+from sipivr.store.claims import (
+    claim_by_caller,
+    claim_identification_number,
+    claim_session,
+    release_claim,
+)
 from sipivr.store.connectors import decide_connector, propose_connector
 from sipivr.store.database import WritableStore, open_writable
 from sipivr.store.identifiers import new_id
@@ -132,6 +138,7 @@ __all__ = [
     "change_closed",
     "change_sent",
     "change_unknown",
+    "claim_by_caller",
     "claim_identification_number",
     "claim_session",
     "create_payment_session",

@@ -109,8 +109,8 @@ def test_the_schema_itself_refuses_a_second_live_session(world: World) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         world.store.db.execute(
             "INSERT INTO payment_session SELECT 'ps_2', merchant, shop, order_id, amount, currency, language,"
-            " status, mode, number, metadata, created_by, created_at, call, payment, closed_at, version, mask"
-            " FROM payment_session WHERE id = ?",
+            " status, mode, number, metadata, created_by, created_at, call, payment, closed_at, version, mask, caller,"
+            " caller_hash FROM payment_session WHERE id = ?",
             [session.id],
         )
 
