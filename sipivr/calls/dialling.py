@@ -22,8 +22,8 @@ from sipivr.store import reach, write
 from sipivr.store.identifiers import new_id
 from sipivr.store.number_rules import Destination
 from sipivr.store.records import Trunk
-from sipivr.store.trunk_rules import OutgoingFrom
-from sipivr.ua.identity import HOP_HEADER
+from sipivr.store.trunk_rules import OutgoingFrom, Rewrite
+from sipivr.ua.identity import HOP_HEADER, Rewrites, rewritten
 from sipivr.ua.negotiation import MediaTerms
 from sipivr.ua.ports import UAError, UserAgent
 from sipivr.ua.sdes import SRTPPolicy
@@ -47,6 +47,11 @@ def media_terms(trunk: Trunk) -> MediaTerms:
     """What a trunk's legs may agree on."""
     codecs = tuple(Codec[name.value] for name in trunk.rules.codecs)
     return MediaTerms(codecs=codecs, srtp=SRTPPolicy(trunk.srtp.value))
+
+
+def pairs(rewrites: tuple[Rewrite, ...]) -> Rewrites:
+    """A trunk's rewrites in the user agent's form."""
+    return tuple((rewrite.prefix, rewrite.to) for rewrite in rewrites)
 
 
 class Dialler:
@@ -161,7 +166,9 @@ class Dialler:
         if number is None:
             return destination.target
         ours = self._services.directory.number((number,)) is not None
-        return None if ours else f"sip:{number}@{trunk.rules.proxy}"
+        if ours:
+            return None
+        return f"sip:{rewritten(number, pairs(trunk.rules.dialled_rewrite))}@{trunk.rules.proxy}"
 
     def _from(self, trunk: Trunk, caller: str | None, called: str) -> str:
         if trunk.rules.outgoing_from is OutgoingFrom.CALLED:

@@ -19,7 +19,7 @@ from sipivr.calls.admission import Admitted, Facts, Refusal, Refused
 from sipivr.calls.call import Call
 from sipivr.calls.call_record import CallRecord
 from sipivr.calls.claimed import claimed_dialogue
-from sipivr.calls.dialling import Dialler, media_terms
+from sipivr.calls.dialling import Dialler, media_terms, pairs
 from sipivr.calls.inline import InlineCall
 from sipivr.calls.leg_record import LegRecord
 from sipivr.calls.lines import Lines
@@ -229,6 +229,8 @@ class Reception:
             # From is a caller's own claim: it counts only where the trunk belongs to one merchant.
             trust_from=trunk.merchant is not None,
             country_code=self._rules.country_code,
+            called_rewrite=pairs(trunk.rules.called_rewrite),
+            caller_rewrite=pairs(trunk.rules.caller_rewrite),
         )
 
     def _facts(self, trunk: Trunk | None, identity: CallIdentity, *, looped: bool) -> Facts:

@@ -52,6 +52,16 @@ class OutgoingFrom(enum.StrEnum):
     CALLED = "called"
 
 
+class Rewrite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A beginning of numbers, and what stands for it; an empty beginning is that of every number."""
+
+    prefix: Annotated[str, msgspec.Meta(pattern=r"^[+]?[0-9*#]{0,20}$")]
+    to: Annotated[str, msgspec.Meta(pattern=r"^[+]?[0-9*#]{0,20}$")]
+
+
+_Rewrites = Annotated[tuple[Rewrite, ...], msgspec.Meta(max_length=20)]
+
+
 class Preset(enum.StrEnum):
     """Kinds of networks whose ways are known."""
 
@@ -75,6 +85,9 @@ PRESETS: Final[Mapping[Preset, Mapping[str, Any]]] = {
 }
 
 
+_REWRITES: Final = ("called_rewrite", "caller_rewrite", "dialled_rewrite")
+
+
 class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One trunk's rules.
 
@@ -92,6 +105,10 @@ class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             merchant's alone, dials operators' URIs instead (`reach`).
         outgoing_from: whose number From says when we dial: the caller's, or (where the carrier takes contracted numbers
             only) the called one.
+        called_rewrite: what is made of called numbers as they arrive, before they are looked for among ours; the first
+            beginning that fits counts.
+        caller_rewrite: the same of callers' numbers.
+        dialled_rewrite: what is made of numbers in E.164 when they are dialled through the proxy.
     """
 
     preset: Preset | None = None
@@ -115,11 +132,16 @@ class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ) = None
     outbound_prefixes: Annotated[tuple[_Prefix, ...], msgspec.Meta(max_length=50)] = ()
     outgoing_from: OutgoingFrom = OutgoingFrom.CALLER
+    called_rewrite: _Rewrites = ()
+    caller_rewrite: _Rewrites = ()
+    dialled_rewrite: _Rewrites = ()
 
     def __post_init__(self) -> None:
         """Refuses what stands twice."""
-        for name in ("codecs", "called_from", "extra_methods", "outbound_prefixes"):
+        for name in ("codecs", "called_from", "extra_methods", "outbound_prefixes", *_REWRITES):
             values = getattr(self, name)
+            if name in _REWRITES:  # the second could never be used
+                values = [rewrite.prefix for rewrite in values]
             if len(set(values)) != len(values):
                 raise ValueError(f"{name}: a value stands there twice")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import unquote
 
 from sipivr.ua.message import SIPMessage, split_list
@@ -85,6 +85,9 @@ class InviteReading:
     hop_marks: tuple[str, ...]
 
 
+Rewrites: TypeAlias = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class IdentityRules:
     """One trunk's rules.
@@ -94,6 +97,8 @@ class IdentityRules:
         trust_asserted: P-Asserted-Identity counts (RFC 3325 trust domain).
         trust_from: From counts when nothing is asserted (trunks bound to one merchant only).
         country_code: for national numbers (`0X…` → `+<cc>X…`).
+        called_rewrite, caller_rewrite: (beginning, what stands for it) of numbers as the trunk writes them; the first
+            that fits counts, once, before anything else is made of the number.
     """
 
     called_from: tuple[CalledFrom, ...] = (
@@ -106,6 +111,8 @@ class IdentityRules:
     trust_asserted: bool = True
     trust_from: bool = False
     country_code: str = "81"
+    called_rewrite: Rewrites = ()
+    caller_rewrite: Rewrites = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +188,7 @@ def identify(reading: InviteReading, rules: IdentityRules) -> CallIdentity:
     called: dict[str, None] = {}
     for place in rules.called_from:
         for address in _candidates(reading, place):
-            if number := normalise_number(address.user, rules.country_code):
+            if number := normalise_number(rewritten(address.user, rules.called_rewrite), rules.country_code):
                 called[number] = None
     return CallIdentity(
         caller=caller,
@@ -190,6 +197,18 @@ def identify(reading: InviteReading, rules: IdentityRules) -> CallIdentity:
         no_caller_reason=reason,
         called_candidates=tuple(called),
     )
+
+
+def rewritten(user: str, rewrites: Rewrites) -> str:
+    """A number as it is written in the other network: the first beginning that fits is exchanged.
+
+    Separators count no more than they do in `normalise_number`.
+    """
+    number = _SEPARATORS.sub("", user.partition(";")[0])
+    for prefix, to in rewrites:
+        if number.startswith(prefix):
+            return to + number[len(prefix) :]
+    return user
 
 
 def normalise_number(user: str, country_code: str = "81") -> str | None:
@@ -246,12 +265,16 @@ def _candidates(reading: InviteReading, place: CalledFrom) -> tuple[AddressURI, 
 def _caller(reading: InviteReading, rules: IdentityRules) -> tuple[str | None, CallerFrom | None, str]:
     if rules.trust_asserted:
         for address in reading.asserted:
-            if number := normalise_number(address.user, rules.country_code):
+            if number := _calling_number(address, rules):
                 return number, CallerFrom.P_ASSERTED_IDENTITY, ""
     sender = reading.from_
-    if sender and rules.trust_from and (number := normalise_number(sender.user, rules.country_code)):
+    if sender and rules.trust_from and (number := _calling_number(sender, rules)):
         return number, CallerFrom.FROM, ""
     return None, None, _reason(reading, rules)
+
+
+def _calling_number(address: AddressURI, rules: IdentityRules) -> str | None:
+    return normalise_number(rewritten(address.user, rules.caller_rewrite), rules.country_code)
 
 
 def _reason(reading: InviteReading, rules: IdentityRules) -> str:

@@ -272,7 +272,11 @@ def desks_planted(planted: Plant, desks: Desks, *, prefix: str = "") -> Plant:
             id="trk_mobile",
             name="Carrier",
             networks=("127.0.0.1",),
-            options={"proxy": f"127.0.0.1:{desks.port}", "outbound_prefixes": [CALLED_PREFIX]},
+            options={
+                "proxy": f"127.0.0.1:{desks.port}",
+                "outbound_prefixes": [CALLED_PREFIX],
+                "dialled_rewrite": [{"prefix": "+81", "to": "0"}],
+            },
         )
         for caller in NAMED_CALLERS:
             write.allow_caller(store, SYSTEM, merchant="mer_demo", e164=caller)

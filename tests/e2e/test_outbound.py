@@ -24,6 +24,11 @@ async def dial(stage: Stage, name: str, to: str, **body: Any) -> tuple[int, dict
     return answer.status_code, answer.json()
 
 
+def telephone(to: str) -> str:
+    """A customer's telephone, as the carrier's trunk writes its number."""
+    return "0" + to.removeprefix("+81")
+
+
 async def ended(stage: Stage, id: str) -> dict[str, Any]:
     await stage.until("SELECT 1 FROM call WHERE id = ? AND ended_at IS NOT NULL", id, timeout_s=30)
     return await stage.switch.get(f"/v1/calls/{id}")
@@ -41,7 +46,7 @@ async def alone(stage: Stage) -> dict[str, Any]:
     session = await stage.session(language="en")
     to = CALLED_PREFIX + "10000001"
     status, made = await dial(stage, "alone", to, payment_session=session["id"])
-    customer = await stage.phone.call_at(to, 20)
+    customer = await stage.phone.call_at(telephone(to), 20)
     await pay(stage, customer)
     await customer.ended(60)
     return {"status": status, "made": made, "session": session, "call": await ended(stage, made["id"])}
@@ -62,7 +67,7 @@ async def with_operator(stage: Stage) -> dict[str, Any]:
     """A customer is called from an inline number: an operator is rung, they talk, capture, talk again."""
     to = CALLED_PREFIX + "10000002"
     status, made = await dial(stage, "inline", to)
-    customer = await stage.phone.call_at(to, 20)
+    customer = await stage.phone.call_at(telephone(to), 20)
     operator = await stage.phone.call_at("desk-out", 20)
     pair = Pair(stage, "out", customer, operator, made["id"])
     await customer.ears.listen(500)
@@ -101,7 +106,7 @@ async def returned(stage: Stage) -> dict[str, Any]:
     session = await stage.switch.create_session(number="num_return", language="en")
     to = CALLED_PREFIX + "10000003"
     _, made = await dial(stage, "return", to)
-    customer = await stage.phone.call_at(to, 20)
+    customer = await stage.phone.call_at(telephone(to), 20)
     await Customer(customer, way=KeyWay.RFC4733, hurried=True).identify(session["identification_number"])
     await pay(stage, customer)
     operator = await stage.phone.call_at("desk-out-return", 60)
@@ -124,7 +129,7 @@ async def unanswered(stage: Stage) -> dict[str, Any]:
     calls = {}
     for place, desk in enumerate(("busy-out", "silent-out")):
         to = f"{CALLED_PREFIX}1000001{place}"
-        stage.phone.named[to] = desk
+        stage.phone.named[telephone(to)] = desk
         _, made = await dial(stage, "alone", to, payment_session=session["id"], ring_s=10)
         calls[desk] = await ended(stage, made["id"])
     return {"calls": calls, "session": await stage.session_now(session)}

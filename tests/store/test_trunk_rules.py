@@ -40,6 +40,9 @@ def test_nothing_said_is_the_defaults() -> None:
         ({"channel_limit": 0}, "options.channel_limit"),
         ({"called_from": ["to", "nowhere"]}, "p-called-party-id"),
         ({"extra_methods": ["refer me"]}, "options.extra_methods"),
+        ({"called_rewrite": [{"prefix": "abc", "to": ""}]}, "options.called_rewrite"),
+        ({"caller_rewrite": [{"prefix": "9"}]}, "options.caller_rewrite"),
+        ({"dialled_rewrite": [{"prefix": "9", "to": "0"}, {"prefix": "9", "to": "1"}]}, "twice"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_allowed(options: dict[str, object], says: str) -> None:

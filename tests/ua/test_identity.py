@@ -100,6 +100,24 @@ def test_why_there_is_no_number(sender, reason):
     assert identified(f"From: {sender}").no_caller_reason == reason
 
 
+@pytest.mark.parametrize(
+    ("written", "rewrites", "number"),
+    [
+        ("00812345678", (("00", "+"),), "+812345678"),
+        ("9-0312345678", (("9", ""),), "+81312345678"),
+        ("5678", (("", "+8131234"),), "+81312345678"),
+        ("0312345678", (("9", ""),), "+81312345678"),
+        ("99", (("9", "1"), ("99", "2")), "19"),  # the first that fits, once
+        ("anonymous", (("", "+81"),), None),
+    ],
+)
+def test_numbers_are_rewritten_before_they_are_read(written, rewrites, number):
+    called = identified(uri=f"sip:{written}@192.0.2.1", called_rewrite=rewrites)
+    assert called.called_candidates == ((number,) if number else ())
+    caller = identified(f"P-Asserted-Identity: <sip:{written}@192.0.2.1>", caller_rewrite=rewrites)
+    assert caller.caller == number
+
+
 def test_the_called_number_in_the_trunks_order():
     headers = [
         "To: <sip:0501111222@c.example>",
