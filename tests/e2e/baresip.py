@@ -80,6 +80,8 @@ class Baresip:
     def __init__(self, directory: Path, ptime_ms: int) -> None:
         self.ears = Ears()
         self.call_id = ""
+        self.uri = ""
+        """What is dialled to reach it."""
         self._directory = directory
         self._ptime_ms = ptime_ms
         self._recordings = directory / "heard"
@@ -98,6 +100,11 @@ class Baresip:
     def log(self) -> str:
         """Everything that it has printed."""
         return (self._directory / "output").read_text("utf-8", "replace")
+
+    async def say(self, samples: NDArray[np.int16]) -> None:
+        """Speaks, and returns when it has."""
+        self.command("ausrc", f"aufile,{self._spoken(samples)}")
+        await asyncio.sleep(len(samples) / 8000)  # the time that it takes to say it
 
     async def dial(self, uri: str) -> None:
         """Calls and waits for the answer."""
@@ -169,9 +176,12 @@ class Baresip:
         for character in characters:
             parts.append(dtmf_tone(KEY_CHARACTERS.index(character), 90, -12.0))
             parts.append(np.zeros(90 * 8, np.int16))
+        return self._spoken(np.concatenate(parts))
+
+    def _spoken(self, samples: NDArray[np.int16]) -> Path:
         self._files += 1
-        path = self._directory / f"keys{self._files}.wav"
-        write_wav(path, np.concatenate([*parts, np.zeros(TAIL_S * 8000, np.int16)]))
+        path = self._directory / f"said{self._files}.wav"
+        write_wav(path, np.concatenate([samples, np.zeros(TAIL_S * 8000, np.int16)]))
         return path
 
     # -- its process -------------------------------------------------------------------------------------
@@ -240,6 +250,7 @@ async def baresip(
     rtcp_mux: bool = False,
     encryption: MediaEncryption = MediaEncryption.OFF,
     address: str = "127.0.0.1",
+    answers: bool = False,
 ) -> AsyncIterator[Baresip]:
     """A baresip on ports of its own.
 
@@ -251,6 +262,7 @@ async def baresip(
         rtcp_mux: offer RFC 5761.
         encryption: of its media.
         address: where its SIP comes from, by which the switch knows its trunk; RTP stays on 127.0.0.1.
+        answers: takes calls, at once.
     """
     (directory / "heard").mkdir()
     write_wav(directory / "quiet.wav", np.zeros(TAIL_S * 8000, np.int16))
@@ -272,6 +284,8 @@ async def baresip(
     )
     if encryption.value:
         account += f";mediaenc={encryption.value}"
+    if answers:
+        account += ";answermode=auto"
     (directory / "accounts").write_text(account + "\n")
     with (directory / "output").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
@@ -281,6 +295,7 @@ async def baresip(
             stderr=asyncio.subprocess.STDOUT,
         )
     peer = Baresip(directory, ptime_ms)
+    peer.uri = f"sip:{caller}@{address}:{sip_port}"
     try:
         await peer.attach(control_port, process)
         yield peer

@@ -62,11 +62,26 @@ INLINE_NUMBERS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "keys": (("desk-keys",), {}),
     "cancel": (("silent-cancel",), {}),
     "masks": (("desk-masks",), {}),
+    "declined": (("desk-declined",), {}),
+    "timeout": (("desk-timeout",), {}),
+    "left": (("desk-left",), {}),
+    "baresip": ((), {}),
     "ngn": (("desk-ngn",), {}),
     # These are pointed to where they go when their scenario plays.
     **{
         f"sipp_{name}": ((), {})
-        for name in ("hold", "inactive", "address", "delayed", "timer", "refer", "pbx")
+        for name in (
+            "hold",
+            "inactive",
+            "address",
+            "delayed",
+            "timer",
+            "refer",
+            "pbx",
+            "plain",
+            "prack",
+            "require",
+        )
     },
 }
 #: Where a carrier with the preset `jp-ngn` calls from.

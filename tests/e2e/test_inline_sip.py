@@ -59,6 +59,22 @@ def invite(extra: str = "") -> str:
     return request("INVITE", 1, sdp(), first=True, extra=extra) + _RINGING + _UP + pause(BEFORE_S)
 
 
+def invite_reliably(extra: str) -> str:
+    """180 comes with RSeq and is acknowledged by PRACK before the call is answered."""
+    ringing = '<action><ereg regexp="[0-9]+" search_in="hdr" header="RSeq:" check_it="true" assign_to="rseq"/></action>'
+    return (
+        request("INVITE", 1, sdp(), first=True, extra=extra)
+        + receive("100", optional=True)
+        + receive("180", inside=ringing)
+        + request("PRACK", 2, extra="RAck: [$rseq] 1 INVITE\n")
+        + receive("200")
+        + receive("200")
+        + request("ACK", 1)
+        + stream("keys.pcmu")
+        + pause(BEFORE_S)
+    )
+
+
 CUSTOMERS: Final[dict[str, list[str]]] = {
     "hold": [
         invite(),
@@ -97,6 +113,10 @@ CUSTOMERS: Final[dict[str, list[str]]] = {
         reinvite(3, sdp(version=1), "Supported: timer\nSession-Expires: 90;refresher=uac\n"),
         pause(AFTER_S),
     ],
+    # Provisional responses: never reliable, reliable if the switch wishes, reliable or not at all (RFC 3262).
+    "plain": [invite(), pause(AFTER_S)],
+    "prack": [invite_reliably("Supported: 100rel\n"), pause(AFTER_S)],
+    "require": [invite_reliably("Require: 100rel\n"), pause(AFTER_S)],
     "refer": [
         invite(),
         request("REFER", 2, extra="Refer-To: <sip:thief@127.0.0.1:5099>\n") + receive("405"),
