@@ -10,10 +10,11 @@ Progress of captures is passed on without being kept; a full queue loses it firs
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from api import logs, models
 from api.problems import Problem
@@ -28,6 +29,17 @@ QUEUE_EVENTS: Final = 256
 STREAMS_PER_KEY: Final = 20
 STREAMS: Final = 500
 _BATCH: Final = 200
+
+
+class _Beat(enum.Enum):
+    """Nothing has come for a while."""
+
+    BEAT = enum.auto()
+
+
+_BEAT: Final = _Beat.BEAT
+#: None ends the stream.
+_Item: TypeAlias = EventRecord | ProgressNotice | None
 
 _logger = logging.getLogger("api.live")
 
@@ -51,8 +63,7 @@ class Stream:
         self._mode = mode
         self._progress = progress
         self._still_allowed = still_allowed
-        # None ends the stream.
-        self._queue: asyncio.Queue[EventRecord | ProgressNotice | None] = asyncio.Queue(QUEUE_EVENTS + 1)
+        self._queue: asyncio.Queue[_Item] = asyncio.Queue(QUEUE_EVENTS + 1)
         self._dropped = False
 
     def offer(self, item: EventRecord | ProgressNotice) -> None:
@@ -91,12 +102,19 @@ class Stream:
                 sent = event.sequence
                 if event.mode in {self._mode, None}:
                     yield _event_text(event)
+        clock = asyncio.get_running_loop().time
+        check_at = clock() + HEART_BEAT_S
         while not self._dropped:
             try:
-                item = await asyncio.wait_for(self._queue.get(), HEART_BEAT_S)
+                item: _Item | Literal[_Beat.BEAT] = await asyncio.wait_for(self._queue.get(), HEART_BEAT_S)
             except TimeoutError:
+                item = _BEAT
+            # By the clock, not by silence: on a busy stream a key that was switched off elsewhere ends as soon.
+            if clock() >= check_at or item is _BEAT:
                 if not await self._still_allowed():
                     return
+                check_at = clock() + HEART_BEAT_S
+            if item is _BEAT:
                 yield ": heart-beat\n\n"
                 continue
             if item is None or self._dropped:

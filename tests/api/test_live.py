@@ -179,6 +179,29 @@ async def test_heart_beats_look_whether_the_key_still_may(served: Served, monkey
                 pass
 
 
+async def test_a_stream_that_is_never_silent_looks_too(world: World, monkeypatch):
+    monkeypatch.setattr(live, "HEART_BEAT_S", 0.05)
+
+    async def switched_off() -> bool:
+        return False
+
+    stream = world.deps.live.open(
+        key="key_1", merchant="mer_x", mode=Mode.TEST, progress=True, still_allowed=switched_off
+    )
+
+    async def events() -> None:
+        for n in range(10_000):
+            stream.offer(_event(n + 1))
+            await asyncio.sleep(0.005)
+
+    feeding = asyncio.create_task(events())
+    async with asyncio.timeout(5):
+        chunks = [chunk async for chunk in stream.chunks(None)]
+    feeding.cancel()
+    assert len(chunks) > 2
+    assert not any("heart-beat" in chunk for chunk in chunks)
+
+
 async def test_streams_of_a_key_are_limited(world: World):
     opened = [_open(world.deps.live) for _ in range(live.STREAMS_PER_KEY)]
     with pytest.raises(Exception, match="too_many_streams"):
