@@ -63,6 +63,9 @@ class Answering:
     def reanswered(self, leg: SIPLeg, sdp: SessionDescription) -> None:
         """See `UAHandler`."""
 
+    def transferred(self, leg: SIPLeg, status: int, *, final: bool) -> None:
+        """See `UAHandler`."""
+
     def reoffer_failed(self, leg: SIPLeg, status: int) -> None:
         """See `UAHandler`."""
 

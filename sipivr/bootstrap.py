@@ -277,7 +277,9 @@ def _edge_trunk(trunk: Trunk) -> EdgeTrunk:
     return EdgeTrunk(
         trunk=trunk.id,
         networks=tuple(ip_network(text) for text in trunk.networks),
-        extra_methods=frozenset(trunk.rules.extra_methods),
+        # The answers to our REFER come as NOTIFY.
+        extra_methods=frozenset(trunk.rules.extra_methods)
+        | ({"NOTIFY"} if trunk.rules.return_by_refer else set()),
         allow_replaces=trunk.rules.allow_replaces,
     )
 

@@ -200,6 +200,7 @@ class SipTransaction:
     role: int
     method: str
     state: int
+    statusCode: int
 
 class TsxStateEventSrc:
     rdata: SipRxData
@@ -241,6 +242,12 @@ class OnCallTransferRequestParam:
     dstUri: str
     statusCode: int
 
+class OnCallTransferStatusParam:
+    statusCode: int
+    reason: str
+    finalNotify: bool
+    cont: bool
+
 class OnCallReplaceRequestParam:
     statusCode: int
 
@@ -252,4 +259,5 @@ class Call:
     def answer(self, prm: CallOpParam) -> None: ...
     def hangup(self, prm: CallOpParam) -> None: ...
     def reinvite(self, prm: CallOpParam) -> None: ...
+    def xfer(self, dest: str, prm: CallOpParam) -> None: ...
     def sendRequest(self, prm: CallSendRequestParam) -> None: ...

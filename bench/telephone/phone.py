@@ -472,6 +472,9 @@ class Telephone:
         call = self._calls[leg.number]
         call.agree(call._negotiator.accept(sdp))
 
+    def transferred(self, leg: SIPLeg, status: int, *, final: bool) -> None:
+        """See `UAHandler`."""
+
     def reoffer_failed(self, leg: SIPLeg, status: int) -> None:
         """The call goes on as it was."""
 

@@ -227,6 +227,9 @@ class Call(ABC):
         if side.media is not None:
             self._restoration.reoffer_failed(side.media, status)
 
+    def side_transferred(self, side: Side, status: int, *, final: bool) -> None:  # noqa: B027 - most kinds never ask
+        """See `SideOwner`."""
+
     def side_ended(self, side: Side, cause: SIPCause) -> None:
         """See `SideOwner`."""
         if side is self.customer:

@@ -3,26 +3,39 @@
 The PBX has transferred blindly, so hanging up would end the call for good. The customer keys the identification
 number and the card as in any transfer; when the result is known, the operator is rung and the two are connected: from
 then on it is an inline call, further captures included.
+
+Where the PBX's trunk allows it (`return_by_refer`) the PBX is asked to do that itself (REFER, RFC 3515), which frees
+both of our legs; if it will not, or says nothing in time, the operator is dialled after all.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from media.protocol import MaskMode
 from sipivr.calls.conversation import Conversation
 from sipivr.calls.inline import InlineCall
+from sipivr.calls.side import Side
 from sipivr.dialogue import Dialogue, events
 from sipivr.dialogue.phrases import Phrase, PhraseKey
+from sipivr.store import reach
 from sipivr.store.records import PaymentSession, Shop
+from sipivr.ua.ports import SIPCause
 from sipivr.ua.sdp import SessionDescription
 
 #: A number that no dialogue comes to.
 _WAITING_PLAYLIST = 1_000_001
+#: How long a PBX may take from our REFER to the answer of its call.
+_REFER_S: Final = 30.0
+_DONE: Final = 200
+_REFUSED: Final = 300
 
 
 class ReturningCall(InlineCall):
     """See the module. `converse` gives it its first conversation before it begins."""
+
+    _referring = False
 
     def converse(
         self, dialogue: Dialogue, *, session: PaymentSession | None = None, shop: Shop | None = None
@@ -75,7 +88,56 @@ class ReturningCall(InlineCall):
             self.bridge.part(media, media)
         self.attached = True
         self.search.extension = self._extension(conversation)
-        self.find_operator_for_customer()
+        if not self._refer_back():
+            self.find_operator_for_customer()
+
+    def _refer_back(self) -> bool:
+        """Asks the PBX to connect the customer with the first destination; False: it is not asked."""
+        directory = self.services.directory
+        trunk = directory.trunk(self.customer.trunk)
+        if trunk is None or not trunk.rules.return_by_refer:
+            return False
+        for destination in self.number.rules.destinations:
+            named = destination.at(self.search.extension)
+            if named is not None and named.trunk == trunk.id:
+                break
+        else:
+            return False
+        if reach.reason_against(named, trunk, self.merchant.id) is not None:
+            return False
+        self.record.moment("refer.sent")
+        self._referring = True
+        self.customer.sip.refer(f"sip:{named.number}@{trunk.rules.proxy}" if named.number else named.target)
+        self._later("refer", _REFER_S, lambda: self._not_referred(408))
+        self.background(self._wait())
+        return True
+
+    def side_transferred(self, side: Side, status: int, *, final: bool) -> None:
+        """See `SideOwner`: the PBX has the customer again once its own call is answered."""
+        if side is not self.customer or not self._referring:
+            return
+        if status >= _REFUSED:
+            self._not_referred(status)
+        elif final and status >= _DONE:
+            self._referring = False
+            self._stop("refer")
+            self.record.moment("refer.done")
+            self.hang_up("switch")
+
+    def side_ended(self, side: Side, cause: SIPCause) -> None:
+        """See `SideOwner`: a PBX that takes its leg back while it transfers is no customer who hangs up."""
+        if side is self.customer and self._referring:
+            self._referring = False
+            self.record.ended_by = self.record.ended_by or "pbx"
+        super().side_ended(side, cause)
+
+    def _not_referred(self, status: int) -> None:
+        self._referring = False
+        self._stop("refer")
+        self.record.moment("refer.failed", status=status)
+        self.services.count("refers_failed")
+        if not self.customer.ended:
+            self.find_operator_for_customer()
 
     def find_operator_for_customer(self) -> None:
         """Rings operators while the customer, who is up, hears the waiting tone."""

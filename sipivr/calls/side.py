@@ -69,6 +69,9 @@ class SideOwner(Protocol):
     def side_reoffer_failed(self, side: Side, status: int) -> None:
         """The peer refused an offer of ours; the call goes on as it was if it can."""
 
+    def side_transferred(self, side: Side, status: int, *, final: bool) -> None:
+        """The peer has refused to transfer (from 300 on), or says how far its own call is."""
+
     def side_ended(self, side: Side, cause: SIPCause) -> None:
         """The leg is over; the side has removed its media already."""
 
@@ -187,6 +190,11 @@ class Side:
     def reoffer_failed(self, status: int) -> None:
         """The peer refused an offer of ours."""
         self._owner.side_reoffer_failed(self, status)
+
+    def transferred(self, status: int, *, final: bool) -> None:
+        """How far a REFER of ours is."""
+        if not self.ended:
+            self._owner.side_transferred(self, status, final=final)
 
     def info_key(self, key: int) -> None:
         """A key by SIP INFO: the worker, where the other ways arrive, says whether it is a new press."""

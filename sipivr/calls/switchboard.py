@@ -205,6 +205,11 @@ class Switchboard:
         """Nobody may transfer our leg; it has been refused."""
         self._services.count("refers_refused")
 
+    def transferred(self, leg: SIPLeg, status: int, *, final: bool) -> None:
+        """See `UAHandler`."""
+        if (side := self._side(leg)) is not None:
+            side.transferred(status, final=final)
+
     # -- bookkeeping ------------------------------------------------------------------------------------
 
     def _side(self, leg: SIPLeg) -> Side | None:

@@ -105,6 +105,8 @@ class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             merchant's alone, dials operators' URIs instead (`reach`).
         outgoing_from: whose number From says when we dial: the caller's, or (where the carrier takes contracted numbers
             only) the called one.
+        return_by_refer: after a blind transfer the PBX is asked by REFER to connect the customer with the operator
+            (RFC 3515); its NOTIFY is let in.
         called_rewrite: what is made of called numbers as they arrive, before they are looked for among ours; the first
             beginning that fits counts.
         caller_rewrite: the same of callers' numbers.
@@ -132,6 +134,7 @@ class TrunkRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ) = None
     outbound_prefixes: Annotated[tuple[_Prefix, ...], msgspec.Meta(max_length=50)] = ()
     outgoing_from: OutgoingFrom = OutgoingFrom.CALLER
+    return_by_refer: bool = False
     called_rewrite: _Rewrites = ()
     caller_rewrite: _Rewrites = ()
     dialled_rewrite: _Rewrites = ()

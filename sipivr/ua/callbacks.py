@@ -72,6 +72,12 @@ class PJCall(pj.Call):
         self.leg.on_refer(prm.dstUri)
 
     @_guarded
+    def onCallTransferStatus(self, prm: pj.OnCallTransferStatusParam) -> None:  # noqa: N802
+        """See pjsua2."""
+        assert self.leg is not None
+        self.leg.on_transfer_status(prm.statusCode, final=prm.finalNotify)
+
+    @_guarded
     def onCallReplaceRequest(self, prm: pj.OnCallReplaceRequestParam) -> None:  # noqa: N802
         """Refuses by the status alone: pjsua2 2.17 sends freed memory when a reason is set."""
         prm.statusCode = pj.PJSIP_SC_DECLINE

@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 _Q850: Final = re.compile(r"Q\.850\s*;(?:.*;)?\s*cause\s*=\s*([0-9]{1,3})", re.IGNORECASE)
 _MAX_REASON: Final = 128
+#: From here on a response is no success (RFC 3261 §21).
+_REFUSED: Final = 300
 _REOFFER_ATTEMPTS: Final = 4
 #: What pjmedia settles on for a call that will be refused: the discard port (RFC 863). It is never sent.
 _PLACEHOLDER: Final = ("127.0.0.1", 9)
@@ -147,6 +149,10 @@ class PJLeg:
         self._reoffers = 0
         self._do(lambda call: self._reinvite(call, sdp))
 
+    def refer(self, target: str) -> None:
+        """See `SIPLeg`."""
+        self._do(lambda call: call.xfer(target, pj.CallOpParam()))
+
     # For the agent.
 
     def arrive(self, handle: Callable[[], None]) -> None:
@@ -218,6 +224,10 @@ class PJLeg:
         """REFER, refused already."""
         self._agent.post(lambda: self._agent.handler.referred(self, target[:512]))
 
+    def on_transfer_status(self, status: int, *, final: bool) -> None:
+        """What a NOTIFY says of the call that our REFER asked for."""
+        self._tell(lambda: self._agent.handler.transferred(self, status, final=final))
+
     def on_state(self, call: PJCall, event: pj.SipEvent) -> None:
         """The invite session's state changed."""
         info = call.getInfo()
@@ -251,6 +261,8 @@ class PJLeg:
         if transaction.role == pj.PJSIP_ROLE_UAC:
             if method == "INVITE" and (message := parsed(moved.src.rdata.wholeMsg)) and message.status:
                 self._on_invite_response(message)
+            elif method == "REFER" and transaction.statusCode >= _REFUSED:
+                self.on_transfer_status(transaction.statusCode, final=True)
         elif method == "INFO" and transaction.state == pj.PJSIP_TSX_STATE_TRYING:
             message = parsed(moved.src.rdata.wholeMsg)
             if message and (pressed := info_key(message)):

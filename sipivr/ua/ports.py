@@ -127,6 +127,9 @@ class SIPLeg(Protocol):
     def reinvite(self, sdp: SessionDescription) -> None:
         """Offers `sdp` anew; ends in `reanswered` or `reoffer_failed` (491 is retried, RFC 3261 §14.1)."""
 
+    def refer(self, target: str) -> None:
+        """REFER: asks the peer to call `target` itself (RFC 3515); `transferred` tells how far that is."""
+
 
 class UAHandler(Protocol):
     """What the call logic is told. `sdp` is a new description of the peer, None when nothing is new."""
@@ -161,6 +164,9 @@ class UAHandler(Protocol):
 
     def referred(self, leg: SIPLeg, refer_to: str) -> None:
         """A REFER that the edge let pass. It has been refused with 603: pjsua would follow it by itself."""
+
+    def transferred(self, leg: SIPLeg, status: int, *, final: bool) -> None:
+        """A REFER of ours: refused (a final status from 300 on), or what the peer's NOTIFY says of its call."""
 
     def ended(self, leg: SIPLeg, cause: SIPCause) -> None:
         """The leg is over; exactly once."""

@@ -30,6 +30,9 @@ from sipivr.ua.negotiation import MediaTerms
 
 #: What customers' numbers begin with whom the switch calls.
 CALLED_PREFIX: Final = "+8190"
+#: Where a PBX calls from that is asked by REFER to take its transfers back, and the number that it calls.
+REFER_ADDRESS: Final = "127.0.0.6"
+REFER_NUMBER: Final = "0312345760"
 #: Telephones of the merchant's that sessions name as their caller.
 NAMED_CALLERS: Final = ("+81312340777", "+81312340778")
 #: Numbers that customers are called from: use, and the desk that an operator is rung at.
@@ -292,6 +295,24 @@ def desks_planted(planted: Plant, desks: Desks, *, prefix: str = "") -> Plant:
                 "outbound_prefixes": [CALLED_PREFIX],
                 "dialled_rewrite": [{"prefix": "+81", "to": "0"}],
             },
+        )
+        write.put_trunk(
+            store,
+            SYSTEM,
+            id="trk_refer",
+            name="PBX",
+            networks=(REFER_ADDRESS,),
+            merchant="mer_demo",
+            options={"proxy": f"127.0.0.1:{desks.port}", "return_by_refer": True},
+        )
+        write.put_number(
+            store,
+            SYSTEM,
+            id="num_refer",
+            merchant="mer_demo",
+            e164="+81312345760",
+            language="en",
+            rules={"destinations": [{"target": desks.uri(prefix + "desk-refer"), "trunk": "trk_refer"}]},
         )
         for caller in NAMED_CALLERS:
             write.allow_caller(store, SYSTEM, merchant="mer_demo", e164=caller)

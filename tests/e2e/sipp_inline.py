@@ -22,6 +22,7 @@ from bench.harness import free_port
 from media.arrays import Int16
 from media.dsp import g711
 from media.dsp.tones import dtmf_tone
+from media.protocol import KEY_CHARACTERS
 
 #: What the customer keys, over and over.
 KEYED: Final = "4111111111111111"
@@ -97,32 +98,35 @@ def pause(seconds: float) -> str:
     return f'  <pause milliseconds="{int(seconds * 1000)}"/>\n'
 
 
-def stream(name: str) -> str:
-    """Plays a file of `directory`, for ever."""
-    return f'  <nop><action><exec rtp_stream="{name},-1,0,PCMU/8000"/></action></nop>\n'
+def stream(name: str, times: int = -1) -> str:
+    """Plays a file of `directory`, for ever or so many times."""
+    return f'  <nop><action><exec rtp_stream="{name},{times},0,PCMU/8000"/></action></nop>\n'
 
 
-BYE: Final = (
-    receive("BYE", timeout_ms=60_000)
-    + """  <send><![CDATA[
-SIP/2.0 200 OK
+def reply(status: str) -> str:
+    """The answer to the last request inside the dialog."""
+    return f"""  <send><![CDATA[
+SIP/2.0 {status}
 [last_Via:]
 [last_From:]
 [last_To:]
 [last_Call-ID:]
 [last_CSeq:]
+Contact: <sip:[service]@[local_ip]:[local_port]>
 Content-Length: 0
 
 ]]></send>
 """
-)
 
 
-def keys() -> Int16:
+BYE: Final = receive("BYE", timeout_ms=60_000) + reply("200 OK")
+
+
+def keys(keyed: str = KEYED) -> Int16:
     """The customer's tones."""
     parts = []
-    for key in KEYED:
-        parts += [dtmf_tone(int(key), 90, -12.0), np.zeros(90 * 8, np.int16)]
+    for key in keyed:
+        parts += [dtmf_tone(KEY_CHARACTERS.index(key), 90, -12.0), np.zeros(90 * 8, np.int16)]
     return np.concatenate(parts)
 
 
@@ -148,7 +152,7 @@ async def sipp(
     with tempfile.TemporaryDirectory(prefix="sipp-") as name:
         directory = Path(name)
         (directory / "scenario.xml").write_text(_HEAD + "".join(steps) + _TAIL, "latin-1")
-        for file, samples in (("keys.pcmu", keys()), ("music.pcmu", music())):
+        for file, samples in (("keys.pcmu", keys()), ("music.pcmu", music()), ("star.pcmu", keys("*#"))):
             coded = np.zeros((1, len(samples)), np.uint8)
             g711.encode(samples[None, :], np.arange(0), coded)
             (directory / file).write_bytes(coded.tobytes())

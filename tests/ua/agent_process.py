@@ -144,6 +144,9 @@ class Scripted:
         if self.plans.get(leg.number) == "reinvite":
             leg.hang_up()
 
+    def transferred(self, leg, status, *, final) -> None:
+        pass
+
     def reoffer_failed(self, leg, status) -> None:
         say("reoffer_failed", leg, status=status)
 
