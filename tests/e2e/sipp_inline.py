@@ -49,9 +49,15 @@ a={direction}
 _NO_SDP: Final = "Content-Length: 0\n"
 
 
-def sdp(direction: str = "sendrecv", *, version: int = 1, port: str = "[rtpstream_audio_port]") -> str:
-    """A description of the audio."""
-    return _SDP.format(direction=direction, version=version, port=port, address="127.0.0.1")
+def sdp(
+    direction: str = "sendrecv",
+    *,
+    version: int = 1,
+    port: str = "[rtpstream_audio_port]",
+    address: str = "127.0.0.1",
+) -> str:
+    """A description of the audio; `address`: where SIPp's RTP comes from, which is where its SIP does."""
+    return _SDP.format(direction=direction, version=version, port=port, address=address)
 
 
 def request(method: str, cseq: int, body: str = _NO_SDP, *, first: bool = False, extra: str = "") -> str:

@@ -28,7 +28,7 @@ async def paid(stage: Stage) -> dict[str, Any]:
 
 @plays(paid)
 async def test_the_caller_alone_ties_the_call_to_its_session(stage: Stage, result: dict[str, Any]) -> None:
-    assert result["session"]["caller"] == "+81••••••0777"
+    assert result["session"]["caller"] == "+81•••••0777"
     assert result["call"]["session"] == result["session"]["id"]
     await check_paid(stage, result, "rfc4733")
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 #: The customer asks for the operator at once: what leads to the return does not matter here.
 _UP = (
-    request("INVITE", 1, sdp(), first=True)
+    request("INVITE", 1, sdp(address=REFER_ADDRESS), first=True)
     + receive("100", optional=True)
     + receive("180", optional=True)
     + receive("200")
@@ -25,11 +25,17 @@ _UP = (
 )
 
 
+def later(method: str, cseq: int, body: str = "Content-Length: 0\n", extra: str = "") -> str:
+    """A request of the PBX's after one of ours, whose To is not the other end."""
+    to = "To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]"
+    return request(method, cseq, body, extra=extra).replace("[last_To:]", to)
+
+
 def notify(cseq: int, state: str, status: str) -> str:
     """How far the PBX's own call is (RFC 3515 §2.4.4)."""
     body = f"Content-Type: message/sipfrag;version=2.0\nContent-Length: [len]\n\nSIP/2.0 {status}\n"
     extra = f"Event: refer\nSubscription-State: {state}\n"
-    return request("NOTIFY", cseq, body, extra=extra) + receive("200")
+    return later("NOTIFY", cseq, body, extra) + receive("200")
 
 
 async def returning(stage: Stage, steps: list[str]) -> tuple[str, dict[str, Any]]:
@@ -69,7 +75,7 @@ async def test_a_pbx_that_takes_the_customer_back_is_left_alone(result: tuple[st
 
 async def itself(stage: Stage) -> tuple[str, dict[str, Any]]:
     """Some PBXs hang up by themselves once they have taken over."""
-    bye = request("BYE", 3) + receive("200")
+    bye = later("BYE", 3) + receive("200")
     return await returning(stage, [reply("202 Accepted"), notify(2, "active;expires=60", "100 Trying"), bye])
 
 
@@ -84,7 +90,7 @@ async def test_a_pbx_that_hangs_up_as_it_takes_over_is_no_customer_who_left(
 
 async def refused(stage: Stage) -> tuple[str, dict[str, Any]]:
     """The operator is dialled after all, and answers."""
-    return await returning(stage, [reply("603 Decline"), pause(4.0), request("BYE", 2) + receive("200")])
+    return await returning(stage, [reply("603 Decline"), pause(4.0), later("BYE", 2) + receive("200")])
 
 
 @plays(refused)
