@@ -102,19 +102,37 @@ class Outgoing:
         self._lines.take(number.id)
         try:
             call = await self._recorded(number, merchant, order)
-            try:
-                await self._converse(call, order.session)
-                await self._dialler.ring(
-                    call,
-                    destination,
-                    merchant=merchant.id,
-                    caller=number.e164,
-                    called=number.e164,
-                    beside=None,
-                    party="customer",
-                )
-            except (Unreachable, DialRefused) as error:
-                reason = error.reason if isinstance(error, Unreachable) else "session_refused"
+            await self._ring(call, destination, order)
+        except BaseException:
+            self._lines.free(number.id)
+            raise
+        call.ring_for(order.ring_s)
+        return call
+
+    async def _ring(self, call: OutboundCall, destination: Destination, order: DialOrder) -> None:
+        """Claims the session and sends the INVITE; a call that comes to nothing here has its record ended."""
+        reason: str | None = "fault"
+        try:
+            await self._converse(call, order.session)
+            await self._dialler.ring(
+                call,
+                destination,
+                merchant=call.merchant.id,
+                caller=call.number.e164,
+                called=call.number.e164,
+                beside=None,
+                party="customer",
+            )
+            reason = None
+        except Unreachable as error:
+            reason = error.reason
+            raise DialRefused(f"the customer could not be called: {reason}") from None
+        except DialRefused:
+            reason = "session_refused"
+            raise
+        finally:
+            if reason is not None:
+                self._services.count(f"dial_{reason}")
                 self._services.record(
                     write.call_ended,
                     call=call.id,
@@ -122,15 +140,6 @@ class Outgoing:
                     ended_by="switch",
                     sip_status=_UNREACHED_STATUS,
                 )
-                self._services.count(f"dial_{reason}")
-                if isinstance(error, Unreachable):
-                    raise DialRefused(f"the customer could not be called: {reason}") from None
-                raise
-        except BaseException:
-            self._lines.free(number.id)
-            raise
-        call.ring_for(order.ring_s)
-        return call
 
     def _allowed(self, order: DialOrder) -> tuple[Number, Merchant, Destination]:
         directory, to = self._services.directory, order.to

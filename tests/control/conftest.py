@@ -112,6 +112,7 @@ async def switch(tmp_path: Path) -> AsyncIterator[Switch]:
         "payment_sessions:write",
         "calls:read",
         "calls:write",
+        "calls:dial",
         "merchant:write",
         "caller_numbers:write",
         "numbers:write",

@@ -7,6 +7,7 @@ import pytest
 from sipivr.control.messages import (
     AnyCommand,
     ClaimCall,
+    DialCustomer,
     ErrorCode,
     ResetField,
     SetNumberRules,
@@ -95,6 +96,37 @@ async def test_why_nothing_was_begun_is_said(switch: Switch) -> None:
         assert (await switch.ask(command(principal=switch.key, call=call))).error is ErrorCode.CONFLICT
     absent = await switch.ask(TakeBack(principal=switch.key, call="call_0"))
     assert absent.error is ErrorCode.NOT_FOUND
+
+
+async def test_a_customer_is_called_for_the_merchant_of_who_asks(switch: Switch) -> None:
+    own = await created(switch, switch.operator)
+    dial = DialCustomer(principal=switch.operator, number="num_1", to="+819012345678", session=own.id)
+    assert "+8190" not in repr(dial)
+    reply = await switch.ask(dial)
+    assert reply.result == {"call": "call_dialled"}
+    assert switch.calls.commanded == [("dial", "num_1", "+819012345678", own.id, switch.world.merchant)]
+    # The call is on the operator's desk; another's commands are not for it.
+    assert switch.calls.claimed_by == switch.operator
+
+
+@pytest.mark.parametrize(
+    ("who", "to", "ring_s", "error"),
+    [
+        ("operator_2", "+819012345678", 45, ErrorCode.FORBIDDEN),  # another operator's session
+        ("other", "+819012345678", 45, ErrorCode.NOT_FOUND),  # another merchant's session
+        ("carrier", "+819012345678", 45, ErrorCode.FORBIDDEN),  # of no merchant
+        ("operator", "09012345678", 45, ErrorCode.INVALID),
+        ("operator", "sip:+819012345678@proxy", 45, ErrorCode.INVALID),
+        ("operator", "+819012345678", 3600, ErrorCode.INVALID),
+    ],
+)
+async def test_who_may_not_call_a_customer_like_that(
+    switch: Switch, who: str, to: str, ring_s: int, error: ErrorCode
+) -> None:
+    session = await created(switch, switch.operator)
+    dial = DialCustomer(principal=f"prn_{who}", number="num_1", to=to, session=session.id, ring_s=ring_s)
+    assert (await switch.ask(dial)).error is error
+    assert switch.calls.commanded == []
 
 
 @pytest.mark.parametrize(
