@@ -22,8 +22,8 @@ from sipivr.calls.media_link import MediaWorker
 from sipivr.calls.restoration import Restoration
 from sipivr.calls.services import Services
 from sipivr.calls.side import Side
-from sipivr.dialogue import events
-from sipivr.store.records import Merchant, Number, PaymentSession
+from sipivr.dialogue import Dialogue, events
+from sipivr.store.records import Merchant, Number, PaymentSession, Shop
 from sipivr.ua.ports import SIPCause
 from sipivr.ua.sdp import SessionDescription
 
@@ -95,6 +95,20 @@ class Call(ABC):
     def sides(self) -> tuple[Side, ...]:
         """Those that live."""
         return () if self.customer.ended else (self.customer,)
+
+    def converse(
+        self, dialogue: Dialogue, *, session: PaymentSession | None = None, shop: Shop | None = None
+    ) -> None:
+        """The conversation that the customer has from now on; `session`, `shop`: claimed for the call already."""
+        self.conversation = Conversation(
+            dialogue,
+            host=self,
+            merchant=self.merchant,
+            record=self.record,
+            services=self.services,
+            session=session,
+            shop=shop,
+        )
 
     # -- for the control socket and the drain -----------------------------------------------------------
 

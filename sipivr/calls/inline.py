@@ -238,15 +238,7 @@ class InlineCall(Call):
                 picture.language, picture.shop_name, picture.amount, picture.currency
             )
         )
-        self.conversation = Conversation(
-            self._dialogue(picture, Ending.BRIDGE),
-            host=self,
-            merchant=self.merchant,
-            record=self.record,
-            services=self.services,
-            session=session,
-            shop=shop,
-        )
+        self.converse(self._dialogue(picture, Ending.BRIDGE), session=session, shop=shop)
         self._watch(self.bridge.set(*both, self._mask_of(session)))
         self._set_operator_path()
         self.feed(events.CustomerConnected())

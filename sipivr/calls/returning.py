@@ -17,10 +17,9 @@ from media.protocol import MaskMode
 from sipivr.calls.conversation import Conversation
 from sipivr.calls.inline import InlineCall
 from sipivr.calls.side import Side
-from sipivr.dialogue import Dialogue, events
+from sipivr.dialogue import events
 from sipivr.dialogue.phrases import Phrase, PhraseKey
 from sipivr.store import reach
-from sipivr.store.records import PaymentSession, Shop
 from sipivr.ua.ports import SIPCause
 from sipivr.ua.sdp import SessionDescription
 
@@ -36,20 +35,6 @@ class ReturningCall(InlineCall):
     """See the module. `converse` gives it its first conversation before it begins."""
 
     _referring = False
-
-    def converse(
-        self, dialogue: Dialogue, *, session: PaymentSession | None = None, shop: Shop | None = None
-    ) -> None:
-        """The conversation before the operator is dialled; `session`, `shop`: claimed for the call already."""
-        self.conversation = Conversation(
-            dialogue,
-            host=self,
-            merchant=self.merchant,
-            record=self.record,
-            services=self.services,
-            session=session,
-            shop=shop,
-        )
 
     def begin(self, sdp: SessionDescription) -> None:
         """See `Call`: the customer is answered at once."""

@@ -11,27 +11,12 @@ import asyncio
 from media.protocol import MaskMode
 from sipivr.calls.call import Call
 from sipivr.calls.conversation import Conversation
-from sipivr.dialogue import Dialogue, events
-from sipivr.store.records import PaymentSession, Shop
+from sipivr.dialogue import events
 from sipivr.ua.sdp import SessionDescription
 
 
 class TransferCall(Call):
     """See the module. `converse` gives it its conversation before it begins."""
-
-    def converse(
-        self, dialogue: Dialogue, *, session: PaymentSession | None = None, shop: Shop | None = None
-    ) -> None:
-        """The conversation that the customer will have; `session`, `shop`: claimed for the call already."""
-        self.conversation = Conversation(
-            dialogue,
-            host=self,
-            merchant=self.merchant,
-            record=self.record,
-            services=self.services,
-            session=session,
-            shop=shop,
-        )
 
     def begin(self, sdp: SessionDescription) -> None:
         """See `Call`: there is nobody to wait for."""

@@ -65,6 +65,17 @@ async def test_the_same_key_is_one_session_shown_as_it_is(world: World):
     assert len(world.commands(messages.CreatePaymentSession)) == 1
 
 
+async def test_fifty_at_once_with_one_key_are_one_session(world: World):
+    head = {"Idempotency-Key": "k"}
+    answers = await asyncio.gather(
+        *(world.a.post("/v1/payment_sessions", json=body(world), headers=head) for _ in range(50))
+    )
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len(world.commands(messages.CreatePaymentSession)) == 1
+    assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
+
+
 async def test_the_same_key_with_another_request(world: World):
     head = {"Idempotency-Key": "k"}
     made = (await world.a.post("/v1/payment_sessions", json=body(world), headers=head)).json()

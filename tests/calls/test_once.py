@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
 from sipivr.calls.charging import ChargeApproved, ChargeImpossible, ChargeResult, ChargeUnknown, Charging
 from sipivr.store import write
 from sipivr.store.errors import OrderAlreadyPaid, OrderInProgress
-from sipivr.store.records import SYSTEM, PaymentSession, SessionStatus
+from sipivr.store.records import SYSTEM, ClaimRefused, Mode, PaymentSession, RefusalReason, SessionStatus
 from sipivr.store.writer import StoreWriter
 from tests.calls.test_charging import CARDS, Bench, bench, card, charges, simulator
 
@@ -36,6 +37,38 @@ async def test_twenty_transfers_of_one_session_charge_once(bench: Bench) -> None
     refused = [result for result in results if isinstance(result, ChargeImpossible)]
     assert len(refused) == 19
     assert await charged(bench, "many-x") == 1
+
+
+async def test_two_calls_that_key_one_number_in_the_same_millisecond_charge_once(bench: Bench) -> None:
+    session, now = await again(bench, "ms-x"), datetime.now(UTC)
+    for call in ("call_ms_1", "call_ms_2"):
+        await bench.writer.run(
+            write.call_started,
+            id=call,
+            merchant="mer_1",
+            number="num_1",
+            called="+81312345678",
+            caller="+81312340001",
+            mode=Mode.TEST,
+            node="n",
+        )
+    claims = await asyncio.gather(
+        *(
+            bench.writer.run(
+                write.claim_identification_number,
+                merchant="mer_1",
+                digits=session.identification_number,
+                call=call,
+                now=now,
+            )
+            for call in ("call_ms_1", "call_ms_2")
+        )
+    )
+    taken = [claim for claim in claims if isinstance(claim, PaymentSession)]
+    assert len(taken) == 1
+    assert ClaimRefused(RefusalReason.USED) in claims
+    assert isinstance(await bench.charge(taken[0]), ChargeApproved)
+    assert await charged(bench, "ms-x") == 1
 
 
 async def test_two_processes_charge_once(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
