@@ -51,6 +51,7 @@ from sipivr.ua.endpoint import PJUserAgent
 from sipivr.ua.ladder import LadderEntry
 from sipivr.ua.negotiation import MediaTerms, NegotiatedAudio, Negotiator
 from sipivr.ua.ports import IncomingInvite, SIPCause, SIPLeg
+from sipivr.ua.sdp import Direction as SDPDirection
 from sipivr.ua.sdp import SessionDescription
 from sipivr.ua.settings import Listener, UASettings
 
@@ -183,6 +184,10 @@ class PhoneCall:
         """Says in a re-INVITE that our RTP is elsewhere; what comes of it shows in `agreed`."""
         self._negotiator.move(remote.address, remote.port)
         self.sip.reinvite(self._negotiator.offer())
+
+    def reoffer(self, direction: Direction) -> None:
+        """Holds (SENDONLY) or takes back (SENDRECV) by a re-INVITE; a new `agreed` says that it is answered."""
+        self.sip.reinvite(self._negotiator.offer(SDPDirection(direction.value)))
 
     @property
     def local(self) -> Remote:

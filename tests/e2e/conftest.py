@@ -68,6 +68,7 @@ INLINE_NUMBERS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "declined": (("desk-declined",), {}),
     "timeout": (("desk-timeout",), {}),
     "left": (("desk-left",), {}),
+    "unheld": (("desk-unheld",), {}),
     "baresip": ((), {}),
     "ngn": (("desk-ngn",), {}),
     # These are pointed to where they go when their scenario plays.
@@ -79,6 +80,7 @@ INLINE_NUMBERS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "address",
             "delayed",
             "timer",
+            "overlap",
             "refer",
             "pbx",
             "plain",

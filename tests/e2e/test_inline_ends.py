@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from bench._talking import pitch_of
 from bench.telephone.customer import VISA, Customer
+from bench.telephone.phone import PhoneCall
 from media.arrays import Int16
-from media.protocol import KeyWay
+from media.protocol import Direction, KeyWay
 from tests.e2e.baresip import Baresip, baresip
 from tests.e2e.conftest import Stage, plays
 from tests.e2e.test_inline import HIGH, LOW, Pair, connect, keys_read
@@ -118,6 +120,54 @@ async def test_a_charge_outlives_both_legs(stage: Stage, result: dict[str, Any])
     assert all(leg["ended_at"] for leg in call["legs"])
     assert (await stage.payment_of(result["session"]))["status"] == "approved"
     assert len(await stage.charges(result["session"])) == 1
+
+
+async def reoffered(call: PhoneCall, direction: Direction) -> None:
+    before = call.agreed
+    call.reoffer(direction)
+    async with asyncio.timeout(10):
+        while call.agreed is before:
+            await asyncio.sleep(0.02)
+
+
+async def unheld(stage: Stage) -> dict[str, Any]:
+    """The operator's PBX holds and takes back in the middle of a card number; the customer keys all the time."""
+    pair = await connect(stage, "unheld")
+    session = await stage.session(language="en")
+    await pair.capture(session)
+    await stage.capture_open(pair.customer)
+    mark = len(pair.operator.heard.samples)
+    await pair.customer.key(VISA.number[:5], KeyWay.INBAND)
+    await reoffered(pair.operator, Direction.SENDONLY)
+    await pair.customer.key(VISA.number[5:8], KeyWay.INBAND)
+    taken_back = len(pair.operator.heard.samples)
+    await reoffered(pair.operator, Direction.SENDRECV)
+    await pair.customer.key(VISA.number[8:12], KeyWay.INBAND)
+    keyed = len(pair.operator.heard.samples)
+    status = stage.status_of(pair.customer.sip.call_id)
+    await pair.command("take_back")
+    await pair.closed()
+    heard = pair.operator.heard.samples
+    talked = await pair.talk()
+    return {
+        "read": keys_read(heard[mark:]),
+        "loudest": int(np.abs(heard[taken_back:keyed].astype(np.int32)).max()),
+        "said": keys_read(pair.customer.said.samples),
+        "status": status,
+        "talked": talked,
+        "call": await pair.part(),
+    }
+
+
+@plays(unheld)
+async def test_an_operator_who_takes_the_call_back_from_hold_hears_the_mask(result: dict[str, Any]) -> None:
+    assert len(result["said"]) >= 10, "the customer's tones must be there to be hidden"
+    assert result["read"] == []
+    # The mask's noise, no prompt and no tone.
+    assert 0 < result["loudest"] < 1000
+    assert result["status"] == "capturing"
+    assert result["talked"]
+    assert outcomes(result["call"]) == ["aborted"]
 
 
 # -- other people's telephones at both ends ---------------------------------------------------------------

@@ -45,6 +45,9 @@ _RINGING: Final = (
 _UP: Final = receive("200") + request("ACK", 1) + stream("keys.pcmu")
 
 
+_VIA: Final = "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]"
+
+
 def reinvite(cseq: int, body: str, extra: str = "") -> str:
     """Another INVITE in the dialog, and what belongs to it."""
     return (
@@ -117,6 +120,17 @@ CUSTOMERS: Final[dict[str, list[str]]] = {
     "plain": [invite(), pause(AFTER_S)],
     "prack": [invite_reliably("Supported: 100rel\n"), pause(AFTER_S)],
     "require": [invite_reliably("Require: 100rel\n"), pause(AFTER_S)],
+    # A second re-INVITE before the first has its ACK (RFC 3261 §14.2): refused, and neither changes anything.
+    "overlap": [
+        invite(),
+        request("INVITE", 2, sdp(version=2)) + receive("100", optional=True) + receive("200"),
+        request("INVITE", 3, sdp("sendonly", version=3)) + receive("100", optional=True) + receive("491"),
+        # Of the refused one's transaction (RFC 3261 §17.1.1.3), then that of the other.
+        request("ACK", 3).replace(_VIA, "[last_Via:]") + request("ACK", 2),
+        pause(AFTER_S),
+        reinvite(4, sdp(version=4)),
+        pause(AFTER_S),
+    ],
     "refer": [
         invite(),
         request("REFER", 2, extra="Refer-To: <sip:thief@127.0.0.1:5099>\n") + receive("405"),
