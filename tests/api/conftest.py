@@ -44,6 +44,7 @@ ALL_SCOPES = (
     "payment_sessions:write",
     "calls:read",
     "calls:write",
+    "calls:dial",
     "payments:read",
     "payments:write",
     "refunds:write",

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 from sipivr import config
 from sipivr.control.commands import Commands, Result
-from sipivr.control.messages import AnyCommand, ProgressNotice
+from sipivr.control.failed import Failed
+from sipivr.control.messages import AnyCommand, ErrorCode, ProgressNotice
 from sipivr.control.server import ControlServer
-from sipivr.store import read
-from sipivr.store.records import Call, PaymentChange, PaymentSession, Principal
+from sipivr.store import read, write
+from sipivr.store.records import Actor, Call, Mode, Number, PaymentChange, PaymentSession, Principal
 from sipivr.store.writer import StoreWriter
 
 
@@ -33,6 +34,9 @@ class Directory:
     def call(self, id: str, /) -> Call | None:
         return self._ask(read.call, id)
 
+    def number(self, id: str, /) -> Number | None:
+        return self._ask(read.number, id)
+
     def session(self, id: str, /) -> PaymentSession | None:
         return self._ask(read.payment_session, id)
 
@@ -40,8 +44,30 @@ class Directory:
 class NoCalls:
     """No call is running; `workers` media workers are connected."""
 
-    def __init__(self) -> None:
+    def __init__(self, writer: StoreWriter, directory: Directory) -> None:
         self.workers = 1
+        self._writer = writer
+        self._directory = directory
+
+    async def dial(
+        self, number: str, to: str, session: str | None, /, *, ring_s: int, merchant: str, by: Actor
+    ) -> str:
+        """Leaves the record of a call that rings."""
+        found = self._directory.number(number)
+        if found is None or found.merchant != merchant:
+            raise Failed(ErrorCode.INVALID, "number: no such number")
+        call = await self._writer.run(
+            write.call_started,
+            merchant=merchant,
+            number=number,
+            called=found.e164,
+            caller=to,
+            mode=Mode.TEST,
+            node="node1",
+            direction="outbound",
+            by=by,
+        )
+        return call.id
 
     async def hang_up(self, call: str, /) -> bool:
         return False
@@ -86,9 +112,10 @@ class SwitchEnd:
     def __init__(self, paths: config.Paths, writer: StoreWriter) -> None:
         self.commands: list[AnyCommand] = []
         self.delay_s = 0.0
-        self.calls = NoCalls()
+        directory = Directory(paths)
+        self.calls = NoCalls(writer, directory)
         self.changes = Changes()
-        self._carry_out = Commands(writer, Directory(paths), self.calls, self.changes)
+        self._carry_out = Commands(writer, directory, self.calls, self.changes)
         self._path = paths.control_socket
         self._server: ControlServer | None = None
 
