@@ -120,11 +120,11 @@ CUSTOMERS: Final[dict[str, list[str]]] = {
     "plain": [invite(), pause(AFTER_S)],
     "prack": [invite_reliably("Supported: 100rel\n"), pause(AFTER_S)],
     "require": [invite_reliably("Require: 100rel\n"), pause(AFTER_S)],
-    # A second re-INVITE before the first has its ACK (RFC 3261 §14.2): refused, and neither changes anything.
+    # A second re-INVITE before the first has its ACK: 500 (RFC 3261 §14.2), and neither changes anything.
     "overlap": [
         invite(),
         request("INVITE", 2, sdp(version=2)) + receive("100", optional=True) + receive("200"),
-        request("INVITE", 3, sdp("sendonly", version=3)) + receive("100", optional=True) + receive("491"),
+        request("INVITE", 3, sdp("sendonly", version=3)) + receive("100", optional=True) + receive("500"),
         # Of the refused one's transaction (RFC 3261 §17.1.1.3), then that of the other.
         request("ACK", 3).replace(_VIA, "[last_Via:]") + request("ACK", 2),
         pause(AFTER_S),
